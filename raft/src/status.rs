@@ -1,0 +1,32 @@
+//! What a member tells about itself.
+
+use crate::MemberId;
+
+/// One member's view at one moment. Log indexes start at 1; 0 is "none yet".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This member.
+    pub member: MemberId,
+    /// Who leads, as far as this member knows.
+    pub leader: Option<MemberId>,
+    /// The term that this member is in.
+    pub term: u64,
+    /// The last entry in this member's log.
+    pub log_index: u64,
+    /// The last entry known to be committed.
+    pub commit_index: u64,
+    /// The last entry applied to this member's state machine.
+    pub applied_index: u64,
+}
+
+/// Who leads, at which term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The term. Never goes back.
+    pub term: u64,
+    /// The leader of that term, once known.
+    pub leader: Option<MemberId>,
+    /// This member leads `term`, and has applied all that earlier leaders committed: its state is fit to act on
+    /// (leases are timed from here).
+    pub acting: bool,
+}
