@@ -1,0 +1,148 @@
+//! Ordered bytes in atomic batches.
+//!
+//! Owns: the files of one data directory, or their in-memory twin. Alone in the house it names `rocksdb`.
+//! In:   batches, each written wholly or not at all.
+//! Out:  points and ordered walks, each walk a consistent view as of its start.
+//!
+//! - A batch written [`Durability::Synced`] survives power loss once `write` returns; a [`Durability::Buffered`] one survives
+//!   the death of the process at once, and power loss after the next synced write or [`Engine::sync`].
+//! - Batches survive in the order in which they were written: a later one is never there without an earlier one.
+//! - Both kinds of engine answer alike; a property test holds them together.
+
+mod batch;
+mod cursor;
+mod memory;
+mod rocks;
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+pub use batch::Batch;
+pub use cursor::Cursor;
+
+use crate::{memory::Memory, rocks::Rocks};
+
+/// A named, ordered key space of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Space(&'static str);
+
+impl Space {
+    /// Names a space; two spaces of one name are the same.
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// The name, as on disk.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// What a written batch has survived when `write` returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process.
+    Buffered,
+    /// Power loss.
+    Synced,
+}
+
+/// How one engine uses memory and disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Blocks kept in memory for reads, bytes. Default 64 MiB.
+    pub cache_bytes: usize,
+    /// Writes gathered in memory before they become a file, bytes for each space. Default 32 MiB.
+    pub write_buffer_bytes: usize,
+    /// Whether keys that are looked up exactly are worth a filter for each file. Default true.
+    pub point_filter: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20, point_filter: true }
+    }
+}
+
+/// Why the engine could not do it. The data directory may be damaged or the disk full: the member must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A fault of the disk or of what is on it.
+    #[error("storage: {0}")]
+    Storage(#[source] rocksdb::Error),
+    /// The space was not named when the engine was opened: our own bug.
+    #[error("space {:?} was not opened", .0.name())]
+    UnknownSpace(Space),
+}
+
+/// An ordered store of bytes. Clones share it; the last one to go closes it.
+#[derive(Clone, Debug)]
+pub struct Engine(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Rocks(Rocks),
+    Memory(Memory),
+}
+
+impl Engine {
+    /// Opens or creates the engine in the folder `dir`, with these spaces. One process at a time.
+    ///
+    /// # Errors
+    /// [`EngineError::Storage`] if the folder cannot be used, is in use, or is damaged.
+    pub fn open(dir: &Path, spaces: &[Space], options: &Options) -> Result<Self, EngineError> {
+        Rocks::open(dir, spaces, options).map(|rocks| Self(Kind::Rocks(rocks)))
+    }
+
+    /// An engine that keeps nothing, for simulation and tests.
+    pub fn in_memory(spaces: &[Space]) -> Self {
+        Self(Kind::Memory(Memory::new(spaces)))
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.get(space, key),
+            Kind::Memory(memory) => memory.get(space, key),
+        }
+    }
+
+    /// A walk over the space as it is now; it starts nowhere, so seek first.
+    ///
+    /// # Errors
+    /// Only an unknown space; what the disk has to say comes with [`Cursor::status`].
+    pub fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.cursor(space),
+            Kind::Memory(memory) => memory.cursor(space),
+        }
+    }
+
+    /// Writes the batch, wholly or not at all.
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.write(batch, durability),
+            Kind::Memory(memory) => memory.write(batch),
+        }
+    }
+
+    /// Returns when all that was written survives power loss.
+    pub fn sync(&self) -> Result<(), EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.sync(),
+            Kind::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Bytes taken on disk, or in memory by the twin.
+    pub fn disk_bytes(&self) -> Result<u64, EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.disk_bytes(),
+            Kind::Memory(memory) => Ok(memory.bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Both engines answer alike, and the one on disk remembers.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+const A: Space = Space::new("a");
+const B: Space = Space::new("b");
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(bool, u8, u8),
+    Delete(bool, u8),
+    DeleteRange(bool, u8, u8),
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => any::<(bool, u8, u8)>().prop_map(|(space, key, value)| Step::Put(space, key, value)),
+        2 => any::<(bool, u8)>().prop_map(|(space, key)| Step::Delete(space, key)),
+        1 => any::<(bool, u8, u8)>().prop_map(|(space, from, to)| Step::DeleteRange(space, from, to)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn space(first: bool) -> Space {
+    if first { A } else { B }
+}
+
+fn batch(step: &Step) -> Batch {
+    let mut batch = Batch::new();
+    match *step {
+        Step::Put(first, key, value) => batch.put(space(first), vec![key], vec![value]),
+        Step::Delete(first, key) => batch.delete(space(first), vec![key]),
+        Step::DeleteRange(first, from, to) => batch.delete_range(space(first), vec![from], vec![to]),
+        Step::Reopen => {}
+    }
+    batch
+}
+
+fn open(dir: &Path) -> Engine {
+    Engine::open(dir, &[A, B], &Options::default()).expect("a fresh folder opens")
+}
+
+fn forward(engine: &Engine, space: Space, from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut cursor = engine.cursor(space).expect("the space exists");
+    let mut entries = Vec::new();
+    cursor.seek(from);
+    while let Some((key, value)) = cursor.entry() {
+        entries.push((key.to_vec(), value.to_vec()));
+        cursor.next();
+    }
+    cursor.status().expect("the disk is sound");
+    entries
+}
+
+fn backward(engine: &Engine, space: Space, from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut cursor = engine.cursor(space).expect("the space exists");
+    let mut entries = Vec::new();
+    cursor.seek_back(from);
+    while let Some((key, value)) = cursor.entry() {
+        entries.push((key.to_vec(), value.to_vec()));
+        cursor.previous();
+    }
+    entries
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn disk_and_memory_answer_alike(steps in vec(any_step(), 1..60), from in any::<u8>()) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (mut disk, memory) = (open(dir.path()), Engine::in_memory(&[A, B]));
+        for step in &steps {
+            if matches!(step, Step::Reopen) {
+                drop(disk);
+                disk = open(dir.path());
+            }
+            disk.write(batch(step), Durability::Buffered).expect("written");
+            memory.write(batch(step), Durability::Buffered).expect("written");
+        }
+        for space in [A, B] {
+            prop_assert_eq!(forward(&disk, space, &[from]), forward(&memory, space, &[from]));
+            prop_assert_eq!(backward(&disk, space, &[from]), backward(&memory, space, &[from]));
+            prop_assert_eq!(disk.get(space, &[from]).expect("read"), memory.get(space, &[from]).expect("read"));
+        }
+    }
+}
+
+#[test]
+fn a_cursor_keeps_the_view_of_its_start() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+        engine.write(batch(&Step::Put(true, 1, 1)), Durability::Synced).expect("written");
+        let mut cursor = engine.cursor(A).expect("the space exists");
+        engine.write(batch(&Step::Put(true, 1, 2)), Durability::Synced).expect("written");
+        cursor.seek(&[]);
+        assert_eq!(cursor.entry(), Some((&[1][..], &[1][..])));
+        cursor.next();
+        cursor.next();
+        assert_eq!(cursor.entry(), None);
+    }
+}
+
+#[test]
+fn a_batch_of_an_unknown_space_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+        let mut batch = batch(&Step::Put(true, 1, 1));
+        batch.put(Space::new("elsewhere"), "k", "v");
+        assert!(matches!(engine.write(batch, Durability::Buffered), Err(EngineError::UnknownSpace(_))));
+        assert_eq!(engine.get(A, &[1]).expect("read"), None);
+    }
+}
