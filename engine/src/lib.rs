@@ -122,7 +122,7 @@ impl Engine {
     /// Writes the batch, wholly or not at all.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
         match &self.0 {
-            Kind::Rocks(rocks) => rocks.write(batch, durability),
+            Kind::Rocks(rocks) => rocks.write(&batch, durability),
             Kind::Memory(memory) => memory.write(batch),
         }
     }

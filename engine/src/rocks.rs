@@ -46,7 +46,7 @@ impl Rocks {
         Ok(Cursor(Place::Rocks(self.0.raw_iterator_cf(self.column(space)?))))
     }
 
-    pub(crate) fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+    pub(crate) fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
         let mut writes = WriteBatch::default();
         for write in &batch.writes {
             match write {
@@ -57,7 +57,7 @@ impl Rocks {
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        self.0.write_opt(&writes, &options).map_err(EngineError::Storage)
+        self.0.write_opt(writes, &options).map_err(EngineError::Storage)
     }
 
     pub(crate) fn sync(&self) -> Result<(), EngineError> {
