@@ -1,0 +1,234 @@
+//! Ordinary TLS: certificates for host names, from files.
+//!
+//! Owns: what faces clients and servers outside the mesh, such as etcd's client port and a gateway's listeners.
+//!
+//! - Files are read again when they change, at the next handshake; what cannot be used leaves the last good in use.
+//! - Clients check host names; servers may demand a certificate of a given authority, which proves no SPIFFE ID.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    pki_types::{CertificateDer, UnixTime},
+    server::{
+        ClientHello, ResolvesServerCert, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::{CertifiedKey, SingleCertAndKey},
+    version::TLS13,
+};
+use tracing::{info, warn};
+
+use crate::{CredentialsError, config, pem, svid};
+
+/// How often, at most, the files are looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The PEM files of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The leaf's key.
+    pub key: PathBuf,
+    /// The authorities of clients. If given, a client must show a certificate of theirs.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// For servers with certificates from files. `alpn`: protocols in order of preference.
+pub fn server_config(files: ServerFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, CredentialsError> {
+    let demands_certificates = files.client_ca.is_some();
+    let loaded = Arc::new(Reloading::load(files)?);
+    let builder = ServerConfig::builder_with_provider(config::provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3 suites");
+    let builder = if demands_certificates {
+        builder.with_client_cert_verifier(Arc::new(Clients(loaded.clone())))
+    } else {
+        builder.with_no_client_auth()
+    };
+    Ok(config::finish_server(builder.with_cert_resolver(Arc::new(Shown(loaded))), alpn))
+}
+
+/// For clients of servers outside the mesh, whose host name is checked. `ca`: PEM file of the roots to trust;
+/// `identity`: PEM files of our chain and key, shown if the server asks. The files are read once.
+pub fn client_config(
+    ca: &Path,
+    identity: Option<(&Path, &Path)>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, CredentialsError> {
+    let builder = ClientConfig::builder_with_provider(config::provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3 suites")
+        .with_root_certificates(roots(ca)?);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified(cert, key)?))),
+    };
+    Ok(config::finish_client(config, alpn))
+}
+
+fn roots(path: &Path) -> Result<Arc<RootCertStore>, CredentialsError> {
+    let mut roots = RootCertStore::empty();
+    for root in pem::certificate_file(path)? {
+        roots.add(root).map_err(|error| CredentialsError::Root(format!("{}: {error}", path.display())))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+fn certified(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, CredentialsError> {
+    svid::certified_key(pem::certificate_file(cert)?, pem::private_key_file(key)?)
+}
+
+/// What was loaded from the files.
+struct Loaded {
+    certified: Arc<CertifiedKey>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Loaded {
+    fn load(files: &ServerFiles) -> Result<Self, CredentialsError> {
+        let clients = files.client_ca.as_deref().map(clients_of).transpose()?;
+        Ok(Self { certified: certified(&files.cert, &files.key)?, clients })
+    }
+}
+
+fn clients_of(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca)?, config::provider()).build();
+    verifier
+        .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
+        .map_err(|error| CredentialsError::Root(format!("{}: {error}", ca.display())))
+}
+
+/// What tells one state of a file from another: when it was changed, and its length.
+type Stamp = (SystemTime, u64);
+
+/// The files, what they held last, and when they were looked at.
+struct Reloading {
+    files: ServerFiles,
+    current: ArcSwap<Loaded>,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    at: Instant,
+    stamps: Vec<Option<Stamp>>,
+}
+
+impl Reloading {
+    fn load(files: ServerFiles) -> Result<Self, CredentialsError> {
+        // Stamped before they are read: a change in between is seen as one.
+        let seen = Seen { at: Instant::now(), stamps: stamps(&files) };
+        let loaded = Loaded::load(&files)?;
+        Ok(Self { files, current: ArcSwap::from_pointee(loaded), seen: Mutex::new(seen) })
+    }
+
+    fn current(&self) -> Arc<Loaded> {
+        if self.has_changed() {
+            match Loaded::load(&self.files) {
+                Ok(loaded) => {
+                    info!(cert = %self.files.cert.display(), "certificate files changed, reloaded");
+                    self.current.store(Arc::new(loaded));
+                }
+                Err(error) => warn!(%error, "certificate files changed but are unusable, keeping the last good"),
+            }
+        }
+        self.current.load_full()
+    }
+
+    /// True once for each change, for whoever sees it first.
+    fn has_changed(&self) -> bool {
+        let Some(mut seen) = self.seen.try_lock() else { return false };
+        if seen.at.elapsed() < CHECK_INTERVAL {
+            return false;
+        }
+        seen.at = Instant::now();
+        let stamps = stamps(&self.files);
+        std::mem::replace(&mut seen.stamps, stamps) != seen.stamps
+    }
+}
+
+fn stamps(files: &ServerFiles) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| -> io::Result<Stamp> {
+        let metadata = fs::metadata(path)?;
+        Ok((metadata.modified()?, metadata.len()))
+    };
+    [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|path| stamp(path).ok())
+        .collect()
+}
+
+impl fmt::Debug for Reloading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloading").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Shown(Arc<Reloading>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.current().certified.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Clients(Arc<Reloading>);
+
+impl Clients {
+    fn current(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+        let clients = self.0.current.load().clients.clone();
+        clients.ok_or_else(|| Error::General("no client authority is loaded".to_owned()))
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.current()?.verify_client_cert(leaf, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.current()?.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.current()?.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        config::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;
