@@ -1,0 +1,131 @@
+//! What a command does.
+//!
+//! Owns: the writer: the store's revision and compaction, and what the current batch has done so far.
+//! In:   commands in log order, on one thread.
+//! Out:  rows into the caller's batch, one answer per command, and at `publish` all of it to readers and watchers.
+//!
+//! - A command is refused before it writes anything, or it writes everything.
+//! - A command sees what those before it did, written to the engine or not.
+//! - What it does depends on the log alone: on no limit, clock, map order or progress of a sweep.
+
+mod lease;
+mod overlay;
+mod txn;
+mod write;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::{Batch, Engine, Space};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use types::Revision;
+
+use self::overlay::Overlay;
+use crate::{
+    Answer, Command, Compact, CompactAnswer, Failure, Limits, Refusal, StoreError, Sweeper, View, WatchHub,
+    layout::{self, Compacted},
+    snapshot::Snapshot,
+    view::{Published, Shared},
+    watch::{Feed, RevisionEvents},
+};
+
+/// The writer of a store; one per engine.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    hub: WatchHub,
+    feed: Feed,
+    revision: Revision,
+    compacted: Compacted,
+    overlay: Overlay,
+    events: Vec<Arc<RevisionEvents>>,
+}
+
+impl Store {
+    /// The spaces that the engine must be opened with.
+    pub const SPACES: &'static [Space] =
+        &[layout::KEYS, layout::HISTORY, layout::LEASES, layout::ATTACHED, layout::META];
+
+    /// Opens the store that is on the engine; an empty engine is an empty store.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the engine cannot be read or holds what no store wrote.
+    pub fn open(engine: Engine, limits: Limits) -> Result<(Self, View), StoreError> {
+        let published = Published { revision: layout::revision(&engine)?, compacted: layout::compacted(&engine)? };
+        let shared = Arc::new(Shared {
+            leases: RwLock::new(layout::leases(&engine)?),
+            swept: watch::Sender::new(layout::swept(&engine)?),
+            compacted: watch::Sender::new(published.compacted),
+            published: RwLock::new(published),
+            engine,
+            limits,
+        });
+        let hub = WatchHub::new(Arc::clone(&shared));
+        let store = Self {
+            feed: Feed::start(hub.clone())?,
+            hub: hub.clone(),
+            revision: published.revision,
+            compacted: published.compacted,
+            overlay: Overlay::default(),
+            events: Vec::new(),
+            shared: Arc::clone(&shared),
+        };
+        Ok((store, View::new(shared, hub)))
+    }
+
+    /// Applies one committed command: its rows go into `batch`, to be written with those of its neighbours.
+    ///
+    /// The outer error is this member's disk: the command may be half in the batch, and the member must stop.
+    pub fn apply(&mut self, batch: &mut Batch, command: Command) -> Result<Result<Answer, Refusal>, StoreError> {
+        let answer = match command {
+            Command::Put(put) => self.put(batch, &put).map(Answer::Put),
+            Command::DeleteRange(delete) => self.delete_range(batch, &delete).map(Answer::DeleteRange),
+            Command::Txn(txn) => self.txn(batch, &txn).map(Answer::Txn),
+            Command::Compact(compact) => self.compact(batch, compact).map(Answer::Compact),
+            Command::LeaseGrant(grant) => self.lease_grant(batch, grant).map(Answer::LeaseGrant),
+            Command::LeaseRevoke(revoke) => self.lease_revoke(batch, &revoke).map(Answer::LeaseRevoke),
+        };
+        match answer {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Failure::Refused(refusal)) => Ok(Err(refusal)),
+            Err(Failure::Broken(error)) => Err(error),
+        }
+    }
+
+    /// Shows readers and watchers what was applied since the last call. The batch must be on the engine by now.
+    pub fn publish(&mut self) {
+        let published = Published { revision: self.revision, compacted: self.compacted };
+        self.overlay.publish_leases(&mut self.shared.leases.write());
+        *self.shared.published.write() = published;
+        self.overlay.clear();
+        self.feed.push(self.events.drain(..), self.revision);
+        self.shared.compacted.send_if_modified(|compacted| {
+            std::mem::replace(compacted, published.compacted) != published.compacted
+        });
+    }
+
+    /// What deletes the rows that compactions leave dead. One at a time: the caller runs the only one.
+    pub fn sweeper(&self) -> Sweeper {
+        Sweeper::new(Arc::clone(&self.shared))
+    }
+
+    /// What commands see: the engine, and over it what the batch has done.
+    fn snapshot(&self, revision: Revision) -> Result<Snapshot<'_>, StoreError> {
+        let cursor = self.shared.engine.cursor(layout::KEYS)?;
+        Ok(Snapshot::uncommitted(cursor, self.overlay.rows(), revision, self.compacted))
+    }
+
+    fn compact(&mut self, batch: &mut Batch, compact: Compact) -> Result<CompactAnswer, Failure> {
+        let asked = compact.revision;
+        if asked <= self.compacted.0 {
+            return Err(Refusal::Compacted { asked, oldest: self.compacted.0 }.into());
+        }
+        if asked > self.revision.get() {
+            return Err(Refusal::FutureRevision { asked, current: self.revision }.into());
+        }
+        self.compacted = Compacted(asked);
+        batch.put(layout::META, layout::COMPACTED_KEY, Bytes::copy_from_slice(&asked.to_be_bytes()));
+        Ok(CompactAnswer { revision: self.revision })
+    }
+}

@@ -1,0 +1,45 @@
+//! Keys and their history, leases and watches: a deterministic function of the log.
+//!
+//! Owns: the spaces of [`Store::SPACES`], what a [`Command`] does to them, and everything read from them.
+//! In:   committed commands, in log order, on one thread; reads and watches from anywhere.
+//! Out:  one answer per command; [`View`]s that see whole batches only; watches that see every event once.
+//!
+//! - The same log gives the same answers and the same rows on every member, however it is cut into batches.
+//! - A revision is one transaction's writes: never split, never reused, after a restart either.
+//! - A reader sees a batch wholly or not at all, and never waits for a writer.
+//! - Old history is forgotten logically when a compaction is applied, and physically by the [`Sweeper`], later.
+
+mod answer;
+mod apply;
+mod codec;
+mod command;
+mod error;
+mod layout;
+mod lessor;
+mod limits;
+mod rows;
+mod snapshot;
+mod sweep;
+mod validate;
+mod view;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::{
+    Answer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseGrantAnswer, LeaseRevokeAnswer, OpAnswer, PutAnswer,
+    RangeAnswer, TxnAnswer,
+};
+pub use apply::Store;
+pub use command::{
+    Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Op, Order,
+    OrderBy, Put, PutLease, PutValue, Range, ReadOnlyTxn, Show, Txn,
+};
+pub use error::{DecodeError, Failure, Refusal, StoreError};
+pub use lessor::{Lessor, Renewal};
+pub use limits::{LEASE_TTL_MAX, Limits, QueueLimits};
+pub use sweep::{Sweep, Sweeper};
+pub use validate::{validate, validate_range, validate_read_only};
+pub use view::{Lease, View};
+pub use watch::{Change, Delivery, DuplicateWatch, Event, Events, Filter, WatchHub, WatchId, WatchRequest, WatchStart, WatchStream};

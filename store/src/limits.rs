@@ -1,0 +1,87 @@
+//! How much the store takes and holds.
+//!
+//! Owns: every limit of this room and its default.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::Refusal;
+
+/// Longest lease that can be granted. Source: etcd `lease.MaxLeaseTTL`.
+pub const LEASE_TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
+
+/// Limits of one member's store. Only [`validate`](crate::validate()) and queues depend on them, never what apply does.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most compares, and most operations of a branch; a transaction inside has what its parent left. Default 128.
+    pub txn_ops_max: usize,
+    /// Longest encoded command, bytes. Default 1.5 MiB.
+    pub request_bytes_max: usize,
+    /// Shortest lease; shorter ones are raised to it. Whole seconds. Default 2 s.
+    pub lease_ttl_min: Duration,
+    /// What one watch stream may hold undelivered before its watchers lag.
+    pub watch_queue: QueueLimits,
+    /// What the hub may hold that is not yet handed to streams before every watcher lags.
+    pub watch_feed: QueueLimits,
+    /// Rows of history that a sweep looks at before it pauses. Default 1024.
+    pub sweep_rows: usize,
+    /// How long a sweep pauses. Default 10 ms.
+    pub sweep_pause: Duration,
+}
+
+/// The bound of a queue of revisions; whichever is reached first.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Revisions.
+    pub revisions: usize,
+    /// Bytes of keys and values; one revision is taken whatever its size.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            txn_ops_max: 128,
+            request_bytes_max: 3 << 19,
+            lease_ttl_min: Duration::from_secs(2),
+            watch_queue: QueueLimits { revisions: 1024, bytes: 8 << 20 },
+            watch_feed: QueueLimits { revisions: 65_536, bytes: 64 << 20 },
+            sweep_rows: 1024,
+            sweep_pause: Duration::from_millis(10),
+        }
+    }
+}
+
+impl Limits {
+    /// The TTL that is granted when the wire asks for `seconds`.
+    ///
+    /// # Errors
+    /// [`Refusal::LeaseTtlTooLarge`] above [`LEASE_TTL_MAX`].
+    pub fn lease_ttl(&self, seconds: i64) -> Result<Duration, Refusal> {
+        let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        if asked > LEASE_TTL_MAX { Err(Refusal::LeaseTtlTooLarge) } else { Ok(asked.max(self.lease_ttl_min)) }
+    }
+
+    /// Whether an encoded command may go into the log.
+    ///
+    /// # Errors
+    /// [`Refusal::RequestTooLarge`] above `request_bytes_max`.
+    pub fn size(&self, command: &Bytes) -> Result<(), Refusal> {
+        if command.len() > self.request_bytes_max { Err(Refusal::RequestTooLarge) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttls_are_raised_to_the_least_and_refused_above_the_most() {
+        let limits = Limits::default();
+        for (asked, granted) in [(i64::MIN, 2), (-5, 2), (0, 2), (1, 2), (2, 2), (60, 60), (9_000_000_000, 9_000_000_000)] {
+            assert_eq!(limits.lease_ttl(asked), Ok(Duration::from_secs(granted)), "{asked}");
+        }
+        assert_eq!(limits.lease_ttl(9_000_000_001), Err(Refusal::LeaseTtlTooLarge));
+    }
+}

@@ -1,0 +1,145 @@
+//! Reading.
+//!
+//! Owns: what readers may know of: the published revision and compaction, and the leases.
+//!
+//! - A view sees a batch only after `publish`, and then all of it.
+//! - A read at a revision is decided against the compaction that is published when the rows are read, so that it
+//!   never misses what a sweep has taken.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use engine::Engine;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use types::{LeaseId, Revision};
+
+use crate::{
+    Failure, Limits, Range, RangeAnswer, ReadOnlyTxn, Refusal, StoreError, TxnAnswer, WatchHub,
+    answer::OpAnswer,
+    layout::{self, Compacted},
+    snapshot::Snapshot,
+};
+
+/// One lease, as it was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name.
+    pub id: LeaseId,
+    /// How long it lives unless it is renewed.
+    pub ttl: Duration,
+}
+
+/// What is published, for readers. Clones share it.
+#[derive(Clone, Debug)]
+pub struct View {
+    shared: Arc<Shared>,
+    hub: WatchHub,
+}
+
+/// What the writer, the sweeper and all readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) published: RwLock<Published>,
+    pub(crate) leases: RwLock<BTreeMap<LeaseId, Duration>>,
+    /// The compaction up to which dead rows are gone.
+    pub(crate) swept: watch::Sender<Compacted>,
+    /// The compaction that is published; wakes the sweeper.
+    pub(crate) compacted: watch::Sender<Compacted>,
+}
+
+/// The point in history that readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) revision: Revision,
+    pub(crate) compacted: Compacted,
+}
+
+impl Shared {
+    pub(crate) fn published(&self) -> Published {
+        *self.published.read()
+    }
+
+    /// What is published, with cursors that miss nothing of it.
+    ///
+    /// The rows are pinned first: what a sweep took before that, a published compaction forbids to read.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+        let published = self.published();
+        let cursor = self.engine.cursor(layout::KEYS)?;
+        let compacted = self.published().compacted;
+        Ok(Snapshot::published(cursor, published.revision, compacted))
+    }
+}
+
+impl View {
+    pub(crate) fn new(shared: Arc<Shared>, hub: WatchHub) -> Self {
+        Self { shared, hub }
+    }
+
+    /// The revision of the last published transaction.
+    pub fn revision(&self) -> Revision {
+        self.shared.published().revision
+    }
+
+    /// The oldest revision that can be read; `None` before the first compaction.
+    pub fn compacted(&self) -> Option<Revision> {
+        Revision::new(self.shared.published().compacted.0)
+    }
+
+    /// Returns once the rows that the published compaction left dead are gone; needs a running [`Sweeper`](crate::Sweeper).
+    pub async fn swept(&self) {
+        let target = self.shared.published().compacted;
+        let mut swept = self.shared.swept.subscribe();
+        swept.wait_for(|swept| *swept >= target).await.expect("the sender lives as long as this view");
+    }
+
+    /// The keys of a range, at the revision asked for or the published one.
+    ///
+    /// # Errors
+    /// [`Refusal::Compacted`] and [`Refusal::FutureRevision`]; [`Failure::Broken`] if the disk fails.
+    pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
+        self.shared.snapshot()?.range(range)
+    }
+
+    /// Runs a transaction that only reads, all of it at the published revision.
+    ///
+    /// # Errors
+    /// Those of [`View::range`].
+    pub fn txn_read_only(&self, txn: &ReadOnlyTxn) -> Result<TxnAnswer, Failure> {
+        let mut snapshot = self.shared.snapshot()?;
+        let succeeded = snapshot.holds(&txn.compares)?;
+        let ranges = if succeeded { &txn.success } else { &txn.failure };
+        let ops = ranges.iter().map(|range| Ok(OpAnswer::Range(snapshot.range(range)?))).collect::<Result<_, Failure>>()?;
+        Ok(TxnAnswer { revision: snapshot.revision(), succeeded, ops })
+    }
+
+    /// All leases, by id.
+    pub fn leases(&self) -> Vec<Lease> {
+        self.shared.leases.read().iter().map(|(&id, &ttl)| Lease { id, ttl }).collect()
+    }
+
+    /// One lease.
+    pub fn lease(&self, id: LeaseId) -> Option<Lease> {
+        self.shared.leases.read().get(&id).map(|&ttl| Lease { id, ttl })
+    }
+
+    /// The keys attached to a lease, in key order; it may already know of a batch that is about to be published.
+    ///
+    /// # Errors
+    /// [`Refusal::LeaseNotFound`]; [`Failure::Broken`] if the disk fails.
+    pub fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Failure> {
+        self.lease(id).ok_or(Refusal::LeaseNotFound(id))?;
+        Ok(layout::attached(&self.shared.engine, id)?)
+    }
+
+    /// Where changes can be watched.
+    pub fn watches(&self) -> WatchHub {
+        self.hub.clone()
+    }
+}

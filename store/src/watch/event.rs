@@ -1,0 +1,108 @@
+//! What happened.
+//!
+//! Owns: one revision's changes, shared by all who are told of them.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use types::Revision;
+
+use crate::{KeyValue, StoreError, layout, view::Shared, watch::Filter};
+
+/// What happened to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was written; this is what it is now.
+    Put(KeyValue),
+    /// It was deleted.
+    Delete {
+        /// The key.
+        key: Bytes,
+        /// The revision that deleted it.
+        revision: Revision,
+    },
+}
+
+impl Change {
+    /// The key that changed.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put(kv) => &kv.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// Whether a watcher with this filter wants it.
+    pub(crate) fn passes(&self, filter: Filter) -> bool {
+        match self {
+            Self::Put(_) => !filter.no_put,
+            Self::Delete { .. } => !filter.no_delete,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(kv) => kv.key.len() + kv.value.len(),
+            Self::Delete { key, .. } => key.len(),
+        }
+    }
+}
+
+/// A change, and the version that it replaced.
+#[derive(Debug)]
+pub struct Event {
+    change: Change,
+    superseded: Option<Revision>,
+    previous: OnceLock<Option<KeyValue>>,
+}
+
+impl Event {
+    pub(crate) fn new(change: Change, superseded: Option<Revision>) -> Self {
+        let previous = OnceLock::new();
+        if superseded.is_none() {
+            previous.get_or_init(|| None);
+        }
+        Self { change, superseded, previous }
+    }
+
+    /// With the version that it replaced at hand.
+    pub(crate) fn with_previous(change: Change, previous: KeyValue) -> Self {
+        let superseded = Some(previous.mod_revision);
+        Self { change, superseded, previous: OnceLock::from(Some(previous)) }
+    }
+
+    /// What happened.
+    pub fn change(&self) -> &Change {
+        &self.change
+    }
+
+    /// The version that it replaced: `None` for a key that was created, if that version is compacted, or if nobody
+    /// who was told of the event asked for it.
+    pub fn previous(&self) -> Option<&KeyValue> {
+        self.previous.get()?.as_ref()
+    }
+
+    /// Reads the version that it replaced, once for all who share the event.
+    pub(crate) fn read_previous(&self, shared: &Shared) -> Result<(), StoreError> {
+        if let (None, Some(revision)) = (self.previous.get(), self.superseded) {
+            let read = layout::version(&shared.engine, self.change.key(), revision)?;
+            self.previous.get_or_init(|| read);
+        }
+        Ok(())
+    }
+}
+
+/// All changes of one revision, in the order in which they were made.
+#[derive(Debug)]
+pub(crate) struct RevisionEvents {
+    pub(crate) revision: Revision,
+    pub(crate) events: Vec<Event>,
+    pub(crate) bytes: usize,
+}
+
+impl RevisionEvents {
+    pub(crate) fn new(revision: Revision, events: Vec<Event>) -> Arc<Self> {
+        let bytes = events.iter().map(|event| event.change.bytes()).sum();
+        Arc::new(Self { revision, events, bytes })
+    }
+}
