@@ -42,11 +42,14 @@ pub struct Config {
     /// Commands that wait to be packed into an entry; one more is refused with [`crate::ProposeError::Busy`].
     /// Default 10 000.
     pub queue_commands_max: usize,
+    /// Reads that wait for a round of read index; one more is refused with [`crate::ReadError::Busy`]. Default 10 000.
+    pub queue_reads_max: usize,
     /// Longest command; a longer one is refused with [`crate::ProposeError::TooLarge`]. Default 8 MiB.
     pub command_bytes_max: usize,
     /// Most commands in one entry. Default 512.
     pub entry_commands_max: usize,
-    /// An entry takes no further command once its commands hold this many bytes. Default 1 MiB.
+    /// An entry takes no further command once its commands hold this many bytes: it may end up longer by one command.
+    /// Default 1 MiB.
     pub entry_bytes_max: usize,
     /// Entries proposed and not yet applied; packing waits while there are so many. Default 8.
     pub entries_in_flight_max: usize,
@@ -69,6 +72,7 @@ impl Config {
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             queue_commands_max: 10_000,
+            queue_reads_max: 10_000,
             command_bytes_max: 8 << 20,
             entry_commands_max: 512,
             entry_bytes_max: 1 << 20,
@@ -83,6 +87,7 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), RaftError> {
         let at_least_one = [
             ("queue_commands_max", self.queue_commands_max),
+            ("queue_reads_max", self.queue_reads_max),
             ("command_bytes_max", self.command_bytes_max),
             ("entry_commands_max", self.entry_commands_max),
             ("entry_bytes_max", self.entry_bytes_max),

@@ -15,12 +15,28 @@
 //! This version has no peer transport: a member forms a cluster of itself alone, and answers every attempt to reach
 //! another one with an error that says so.
 
+mod apply;
+mod codec;
 mod config;
 mod error;
+mod fatal;
+mod log;
 mod machine;
+mod member;
+mod peers;
+mod propose;
+mod read;
 mod status;
+mod types;
+mod waiters;
+
+use engine::Space;
 
 pub use config::{ClusterId, Config, MemberId};
 pub use error::{MachineError, ProposeError, RaftError, ReadError};
 pub use machine::{Committed, Machine};
+pub use member::Raft;
 pub use status::{Leadership, Status};
+
+/// The spaces that the engine given to [`Raft::start`] must have been opened with.
+pub const SPACES: &[Space] = log::SPACES;

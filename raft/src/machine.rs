@@ -16,7 +16,7 @@ pub trait Machine: Send + 'static {
     fn record(&self) -> Result<Option<Bytes>, MachineError>;
 
     /// Applies committed entries in order, and stores `record` (opaque to the machine) in the same atomic write.
-    /// Gives the answers of each entry, one for each of its commands. An entry may hold no command.
+    /// Gives the answers of each entry, one for each of its commands.
     ///
     /// Called on the member's apply thread alone. The write need not be synced: until [`Machine::sync`] the log can
     /// bring it back.
@@ -35,11 +35,11 @@ pub trait Machine: Send + 'static {
 /// One entry of the log that a quorum has on stable storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Its place in the log; each entry that [`Machine::apply`] is given has a larger one than all before it. Not every
-    /// index holds commands: elections and changes of membership take some.
+    /// Its place in the log, one after that of the entry before it.
     pub index: u64,
     /// The term of the leader who proposed it.
     pub term: u64,
-    /// What was proposed, in the order in which it is to be applied.
+    /// What was proposed, in the order in which it is to be applied. Empty where the log holds an election or a change of
+    /// membership.
     pub commands: Vec<Bytes>,
 }

@@ -2,7 +2,7 @@
 
 use crate::MemberId;
 
-/// One member's view at one moment. Log indexes start at 1; 0 is "none yet".
+/// One member's view at one moment. Entry 0 forms the cluster: an index of 0 means that nothing else is there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This member.

@@ -1,0 +1,238 @@
+//! Apply.
+//!
+//! Owns: the state machine, on a thread of its own, and how far it has come.
+//! In:   committed entries from openraft, in log order.
+//! Out:  answers to [`Waiters`], the applied position to whoever watches it.
+//!
+//! - Everything that is committed when the thread comes round is applied in one batch of the machine.
+//! - openraft runs ahead: it takes an entry for applied when it is queued here. Whatever depends on true progress (reads,
+//!   snapshots, the position after a restart) asks this thread, and so comes behind what is queued.
+//! - No entry is applied twice: one that is not after the last is refused, and the member stops.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use openraft::{
+    EntryPayload, RaftSnapshotBuilder,
+    storage::{EntryResponder, RaftStateMachine},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    Committed, Machine, MachineError, ProposeError, RaftError,
+    codec::{self, Record, payload_bytes},
+    fatal::Fatal,
+    types::{DurableState, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Tag, Types},
+    waiters::Waiters,
+};
+
+/// Requests that wait for the thread; openraft waits when there are so many.
+const REQUESTS_MAX: usize = 64;
+/// A batch takes no further entries once it holds so many, or so much.
+const BATCH_ENTRIES_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
+enum Request {
+    Apply(Vec<Entry>),
+    /// Asks for what is applied.
+    Position(oneshot::Sender<Record>),
+    /// Asks for a snapshot: all that is applied, on stable storage.
+    Sync(oneshot::Sender<SnapshotMeta>),
+    /// Asks for the last snapshot made.
+    Snapshot(oneshot::Sender<Option<SnapshotMeta>>),
+}
+
+/// openraft's state machine: hands everything to the apply thread. The thread ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Driver(mpsc::Sender<Request>);
+
+/// The apply thread.
+pub(crate) struct Applier<M: Machine> {
+    machine: M,
+    record: Record,
+    snapshot: Option<SnapshotMeta>,
+    requests: mpsc::Receiver<Request>,
+    waiters: Arc<Waiters<M::Answer>>,
+    applied: watch::Sender<Option<LogId>>,
+    fatal: Fatal,
+}
+
+/// The driver, the thread's body, and the position applied so far.
+pub(crate) fn driver<M: Machine>(
+    machine: M,
+    record: Record,
+    waiters: Arc<Waiters<M::Answer>>,
+    fatal: Fatal,
+) -> (Driver, Applier<M>, watch::Receiver<Option<LogId>>) {
+    let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+    let (applied, position) = watch::channel(record.applied);
+    (Driver(sender), Applier { machine, record, snapshot: None, requests, waiters, applied, fatal }, position)
+}
+
+impl<M: Machine> Applier<M> {
+    /// Runs on a thread of its own until the driver is gone or the machine fails.
+    pub(crate) fn run(mut self) {
+        let mut next = None;
+        while let Some(request) = next.take().or_else(|| self.requests.blocking_recv()) {
+            let done = match request {
+                Request::Apply(entries) => {
+                    let entries = self.gather(entries, &mut next);
+                    self.apply(entries)
+                }
+                other => self.reply(other),
+            };
+            if let Err(error) = done {
+                self.fatal.report(error);
+                break;
+            }
+        }
+        // Nothing can be queued any more once the queue is closed, so that nobody is left without an answer.
+        self.requests.close();
+        self.waiters.refuse_all(&ProposeError::Unknown);
+    }
+
+    /// `entries` and all that is queued behind them; what is queued and is not an entry comes `next`.
+    fn gather(&mut self, mut entries: Vec<Entry>, next: &mut Option<Request>) -> Vec<Entry> {
+        let mut bytes: usize = entries.iter().map(payload_bytes).sum();
+        while entries.len() < BATCH_ENTRIES_MAX && bytes < BATCH_BYTES_MAX {
+            match self.requests.try_recv() {
+                Ok(Request::Apply(more)) => {
+                    bytes += more.iter().map(payload_bytes).sum::<usize>();
+                    entries.extend(more);
+                }
+                Ok(other) => {
+                    *next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        entries
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), RaftError> {
+        let (mut committed, mut tags) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        for entry in entries {
+            let (entry, tag) = self.take(entry)?;
+            committed.push(entry);
+            tags.push(tag);
+        }
+        let expected: Vec<usize> = committed.iter().map(|entry| entry.commands.len()).collect();
+        let answers = self.machine.apply(committed, codec::encode_record(&self.record))?;
+        if !answers.iter().map(Vec::len).eq(expected) {
+            return Err(MachineError::new("it did not give one answer for each command").into());
+        }
+        self.applied.send_replace(self.record.applied);
+        for (tag, answers) in tags.into_iter().zip(answers) {
+            tag.into_iter().zip([answers]).for_each(|(tag, answers)| self.waiters.answer(tag, answers));
+        }
+        Ok(())
+    }
+
+    /// Moves the record past `entry`, and gives what the machine is to see of it.
+    fn take(&mut self, entry: Entry) -> Result<(Committed, Option<Tag>), RaftError> {
+        let Entry { log_id, payload } = entry;
+        if self.record.applied.is_some_and(|applied| applied.index >= log_id.index) {
+            let reason = format!("entry {} came again after it was applied", log_id.index);
+            return Err(RaftError::Stopped { reason });
+        }
+        self.record.applied = Some(log_id);
+        let (tag, commands) = match payload {
+            EntryPayload::Blank => (None, Vec::new()),
+            EntryPayload::Normal(proposal) => (Some(proposal.tag), proposal.commands.to_vec()),
+            EntryPayload::Membership(membership) => {
+                self.record.membership = StoredMembership::new(Some(log_id), membership);
+                (None, Vec::new())
+            }
+        };
+        Ok((Committed { index: log_id.index, term: log_id.leader_id.term, commands }, tag))
+    }
+
+    /// Whoever asked and went away needs no reply.
+    fn reply(&mut self, request: Request) -> Result<(), RaftError> {
+        match request {
+            Request::Apply(entries) => self.apply(entries)?,
+            Request::Position(asked) => drop(asked.send(self.record.clone())),
+            Request::Snapshot(asked) => drop(asked.send(self.snapshot.clone())),
+            Request::Sync(asked) => {
+                self.machine.sync()?;
+                let Record { applied, membership } = self.record.clone();
+                let meta = SnapshotMeta { last_log_id: applied, last_membership: membership };
+                self.snapshot = Some(meta.clone());
+                drop(asked.send(meta));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the machine has applied, according to the record it stored.
+pub(crate) fn read_record<M: Machine>(machine: &M) -> Result<Record, RaftError> {
+    let Some(bytes) = machine.record()? else { return Ok(Record::default()) };
+    let corrupt = |reason: codec::Damage| RaftError::Corrupt {
+        what: "state machine's record".to_owned(),
+        reason: reason.to_string(),
+    };
+    codec::decode_record(Bytes::clone(&bytes)).map_err(corrupt)
+}
+
+impl Driver {
+    async fn send(&self, request: Request) -> io::Result<()> {
+        self.0.send(request).await.map_err(|_| thread_is_gone())
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> io::Result<T> {
+        let (asked, reply) = oneshot::channel();
+        self.send(request(asked)).await?;
+        reply.await.map_err(|_| thread_is_gone())
+    }
+}
+
+fn thread_is_gone() -> io::Error {
+    io::Error::other("the apply thread has stopped")
+}
+
+impl RaftStateMachine<Types> for Driver {
+    type SnapshotData = DurableState;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let Record { applied, membership } = self.ask(Request::Position).await?;
+        Ok((applied, membership))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + Send,
+    {
+        let (entries, responders): (Vec<_>, Vec<_>) = entries.try_collect::<Vec<_>>().await?.into_iter().unzip();
+        self.send(Request::Apply(entries)).await?;
+        // openraft's own responders only ever report failures: answers go to the callers by the entry's tag.
+        responders.into_iter().flatten().for_each(|responder| responder.send(()));
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _snapshot: DurableState) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "no snapshot can reach a member without a peer transport"))
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let meta = self.ask(Request::Snapshot).await?;
+        Ok(meta.map(|meta| Snapshot { meta, snapshot: DurableState }))
+    }
+}
+
+/// A snapshot is the machine's own state, once it is durable.
+impl RaftSnapshotBuilder<Types> for Driver {
+    type SnapshotData = DurableState;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let meta = self.ask(Request::Sync).await?;
+        Ok(Snapshot { meta, snapshot: DurableState })
+    }
+}

@@ -1,0 +1,116 @@
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+fn any_log_id() -> impl Strategy<Value = LogId> {
+    (any::<u64>(), any::<u64>()).prop_map(|(term, index)| log_id(term, index))
+}
+
+fn any_membership() -> impl Strategy<Value = Membership> {
+    let members = || proptest::collection::btree_set(any::<u64>(), 0..5);
+    (vec(members(), 0..3), members())
+        .prop_map(|(configs, learners)| Membership::new_with_defaults(configs, learners))
+}
+
+fn any_proposal() -> impl Strategy<Value = Proposal> {
+    let commands = vec(vec(any::<u8>(), 0..40).prop_map(Bytes::from), 0..10);
+    (any::<[u64; 3]>(), commands).prop_map(|([member, start, sequence], commands)| Proposal {
+        tag: Tag { member, start, sequence },
+        commands: commands.into(),
+    })
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let payload = prop_oneof![
+        Just(EntryPayload::Blank),
+        any_proposal().prop_map(EntryPayload::Normal),
+        any_membership().prop_map(EntryPayload::Membership),
+    ];
+    (any_log_id(), payload).prop_map(|(log_id, payload)| Entry { log_id, payload })
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let log_ids = (proptest::option::of(any_log_id()), proptest::option::of(any_log_id()));
+    (log_ids, any_membership()).prop_map(|((applied, changed_at), membership)| Record {
+        applied,
+        membership: StoredMembership::new(changed_at, membership),
+    })
+}
+
+/// Bytes with a valid checksum and format, so that the fields behind them are reached.
+fn any_sealed() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..200).prop_map(|fields| seal(fields.len(), |out| out.put_slice(&fields)))
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_reads_the_same(entry in any_entry(), record in any_record(), ids in any::<[u64; 3]>(), flag: bool) {
+        let vote = if flag { Vote::new_committed(ids[0], ids[1]) } else { Vote::new(ids[0], ids[1]) };
+        let identity = Identity { cluster: ids[0], member: ids[1], starts: ids[2] };
+        prop_assert_eq!(decode_entry(encode_entry(&entry)), Ok(entry));
+        prop_assert_eq!(decode_record(encode_record(&record)), Ok(record));
+        prop_assert_eq!(decode_vote(encode_vote(&vote)), Ok(vote));
+        prop_assert_eq!(decode_identity(encode_identity(&identity)), Ok(identity));
+        prop_assert_eq!(decode_log_id(encode_log_id(&log_id(ids[0], ids[1]))), Ok(log_id(ids[0], ids[1])));
+    }
+
+    #[test]
+    fn one_changed_bit_is_noticed(entry in any_entry(), at: proptest::sample::Index, bit in 0..8) {
+        let mut bytes = encode_entry(&entry).to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(decode_entry(bytes.into()).is_err());
+    }
+
+    #[test]
+    fn a_cut_record_is_noticed(entry in any_entry(), at: proptest::sample::Index) {
+        let bytes = encode_entry(&entry);
+        let at = at.index(bytes.len());
+        prop_assert!(decode_entry(bytes.slice(..at)).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_a_value_or_an_error(bytes in prop_oneof![any_sealed(), vec(any::<u8>(), 0..200).prop_map(Bytes::from)]) {
+        if let Ok(entry) = decode_entry(bytes.clone()) {
+            prop_assert_eq!(encode_entry(&entry), bytes.clone());
+        }
+        if let Ok(record) = decode_record(bytes.clone()) {
+            prop_assert_eq!(encode_record(&record), bytes.clone());
+        }
+        if let Ok(vote) = decode_vote(bytes.clone()) {
+            prop_assert_eq!(encode_vote(&vote), bytes.clone());
+        }
+        if let Ok(identity) = decode_identity(bytes.clone()) {
+            prop_assert_eq!(encode_identity(&identity), bytes.clone());
+        }
+        if let Ok(log_id) = decode_log_id(bytes.clone()) {
+            prop_assert_eq!(encode_log_id(&log_id), bytes);
+        }
+    }
+}
+
+#[test]
+fn a_count_beyond_the_record_is_refused_before_anything_is_allocated() {
+    let bytes = seal(64, |out| {
+        put_log_id(out, &log_id(1, 2));
+        out.put_u8(1);
+        out.put_slice(&[0; 24]);
+        out.put_u32(u32::MAX);
+    });
+    assert_eq!(decode_entry(bytes), Err(Damage::Short));
+}
+
+#[test]
+fn an_unknown_format_is_named() {
+    let mut bytes = vec![9, 0, 0];
+    let checksum = crc32fast::hash(&bytes);
+    bytes.put_u32(checksum);
+    assert_eq!(decode_vote(bytes.into()), Err(Damage::Format(9)));
+}
+
+#[test]
+fn a_proposal_shows_no_command() {
+    let tag = Tag { member: 10, start: 2, sequence: 3 };
+    let proposal = Proposal { tag, commands: [Bytes::from_static(b"secret")].into() };
+    assert_eq!(format!("{proposal} {proposal:?}"), "1 commands of a.2.3 1 commands of a.2.3");
+}

@@ -1,0 +1,154 @@
+//! The thread that writes the log.
+//!
+//! - Whatever waits is written as one batch with one sync: entries appended while the disk was busy share the next.
+//! - After a failed write nothing is written any more: what the disk holds is then unknown, and only a restart, which
+//!   reads it again, can tell.
+
+use std::{io, sync::Arc};
+
+use engine::{Batch, Durability, EngineError};
+use openraft::storage::IOFlushed;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Shared, disk};
+use crate::{
+    RaftError,
+    types::{Entry, LogId, Types, Vote},
+};
+
+/// A batch takes no further operation once it holds so much.
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// One write, in the order in which openraft wants it.
+pub(super) enum Operation {
+    Append { entries: Vec<Entry>, flushed: IOFlushed<Types> },
+    Committed(LogId),
+    Change { change: Change, done: oneshot::Sender<io::Result<()>> },
+}
+
+/// A write that openraft waits for.
+#[derive(Debug)]
+pub(super) enum Change {
+    Vote(Vote),
+    /// Removes the entries from `from` on.
+    Truncate {
+        from: u64,
+    },
+    /// Removes the entries up to `upto`, inclusive.
+    Purge {
+        upto: LogId,
+    },
+}
+
+/// Writes operations until their sender is gone or a write fails.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    operations: mpsc::Receiver<Operation>,
+}
+
+/// Operations that are written together.
+#[derive(Default)]
+struct Group {
+    batch: Batch,
+    /// Whether somebody waits for stable storage.
+    waited_for: bool,
+    /// The index after the last entry appended.
+    end: Option<u64>,
+    waiting: Vec<Waiting>,
+}
+
+enum Waiting {
+    Append(IOFlushed<Types>),
+    Change(oneshot::Sender<io::Result<()>>),
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, operations: mpsc::Receiver<Operation>) -> Self {
+        Self { shared, operations }
+    }
+
+    /// Runs on a thread of its own.
+    pub(crate) fn run(mut self) {
+        while let Some(first) = self.operations.blocking_recv() {
+            let group = self.gather(first);
+            let (batch, durability) = (group.batch, durability(group.waited_for));
+            match self.shared.engine.write(batch, durability) {
+                Ok(()) => self.complete(group.end, group.waiting),
+                Err(error) => return self.fail(error, group.waiting),
+            }
+        }
+    }
+
+    /// `first` and all that waits behind it.
+    fn gather(&mut self, first: Operation) -> Group {
+        let mut group = Group::default();
+        group.add(first);
+        while group.batch.bytes() < BATCH_BYTES_MAX {
+            let Ok(operation) = self.operations.try_recv() else { break };
+            group.add(operation);
+        }
+        group
+    }
+
+    fn complete(&self, end: Option<u64>, waiting: Vec<Waiting>) {
+        if let Some(end) = end {
+            self.shared.state.lock().tail.written(end);
+        }
+        for waiting in waiting {
+            waiting.complete(Ok(()));
+        }
+    }
+
+    /// Stops the member. Operations that still wait are dropped with their queue, which openraft takes as a failure.
+    fn fail(&self, error: EngineError, waiting: Vec<Waiting>) {
+        let error = RaftError::from(error);
+        self.shared.fatal.report(error.clone());
+        for waiting in waiting {
+            waiting.complete(Err(io::Error::other(error.clone())));
+        }
+    }
+}
+
+/// The commit index alone need not be synced: it only spares work after a restart.
+fn durability(waited_for: bool) -> Durability {
+    if waited_for { Durability::Synced } else { Durability::Buffered }
+}
+
+impl Group {
+    fn add(&mut self, operation: Operation) {
+        match operation {
+            Operation::Append { entries, flushed } => {
+                entries.iter().for_each(|entry| disk::put_entry(&mut self.batch, entry));
+                self.end = entries.last().map_or(self.end, |last| Some(last.log_id.index + 1));
+                self.wait(Waiting::Append(flushed));
+            }
+            Operation::Committed(committed) => disk::put_committed(&mut self.batch, &committed),
+            Operation::Change { change, done } => {
+                match change {
+                    Change::Vote(vote) => disk::put_vote(&mut self.batch, &vote),
+                    Change::Truncate { from } => {
+                        disk::truncate(&mut self.batch, from);
+                        self.end = self.end.map(|end| end.min(from));
+                    }
+                    Change::Purge { upto } => disk::purge(&mut self.batch, &upto),
+                }
+                self.wait(Waiting::Change(done));
+            }
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        self.waited_for = true;
+        self.waiting.push(waiting);
+    }
+}
+
+impl Waiting {
+    fn complete(self, result: io::Result<()>) {
+        match self {
+            Self::Append(flushed) => flushed.io_completed(result),
+            // openraft itself was dropped in the middle if nobody takes it.
+            Self::Change(done) => drop(done.send(result)),
+        }
+    }
+}

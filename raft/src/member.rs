@@ -1,0 +1,318 @@
+//! One member: its threads and tasks, from start to shutdown.
+
+use std::{collections::BTreeSet, fmt, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
+
+use bytes::Bytes;
+use engine::Engine;
+use openraft::{
+    ServerState, SnapshotPolicy, async_runtime::watch::WatchReceiver, errors::Fatal as OpenraftFatal,
+    metrics::RaftServerMetrics,
+};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::info;
+
+use crate::{
+    Config, Leadership, Machine, MemberId, ProposeError, RaftError, ReadError, Status,
+    apply::{self, Driver},
+    codec::Record,
+    fatal::Fatal,
+    log::{self, LogStore, Recovered},
+    peers::NoPeers,
+    propose::{Packer, Queued},
+    read::{self, Reader},
+    types::{LogId, Types},
+    waiters::Waiters,
+};
+
+type Openraft = openraft::Raft<Types, Driver>;
+
+/// A member of a cluster. Clones share it; when the last one is dropped it stops as if it had crashed, so call
+/// [`Raft::shutdown`].
+pub struct Raft<M: Machine>(Arc<Inner<M>>);
+
+struct Inner<M: Machine> {
+    member: MemberId,
+    command_bytes_max: usize,
+    openraft: Openraft,
+    commands: mpsc::Sender<Queued<M::Answer>>,
+    readers: mpsc::Sender<Reader>,
+    applied: watch::Receiver<Option<LogId>>,
+    leadership: watch::Receiver<Leadership>,
+    fatal: Fatal,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Taken by the first shutdown.
+    threads: Mutex<Option<Vec<JoinHandle<()>>>>,
+    _stop_on_drop: DropGuard,
+}
+
+impl<M: Machine> Clone for Raft<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: Machine> fmt::Debug for Raft<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raft").field("member", &self.0.member).finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> Raft<M> {
+    /// Starts a member on the log that `log` holds; on an empty one it forms a cluster of itself alone. Returns when it
+    /// leads and has applied all that is committed. `log` has [`crate::SPACES`]; it may be the machine's engine too.
+    ///
+    /// # Errors
+    /// [`RaftError::Foreign`] if the log belongs to another member or cluster, [`RaftError::Corrupt`] if it is damaged.
+    pub async fn start(config: Config, log: Engine, machine: M) -> Result<Self, RaftError> {
+        config.validate()?;
+        let openraft_config = openraft_config(&config)?;
+        let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
+        let (fatal, tasks, stop) = (Fatal::new(), TaskTracker::new(), CancellationToken::new());
+
+        let waiters = Arc::new(Waiters::new(config.member.0, recovered.start));
+        let (driver, applier, applied) = apply::driver(machine, record, Arc::clone(&waiters), fatal.clone());
+        let (store, writer) = LogStore::new(log, recovered, fatal.clone());
+        let threads = vec![
+            thread("raft-log", fatal.clone(), || writer.run())?,
+            thread("raft-apply", fatal.clone(), || applier.run())?,
+        ];
+
+        let openraft = Openraft::new(config.member.0, openraft_config, NoPeers, store, driver).await;
+        let openraft = openraft.map_err(|error| fatal.get().unwrap_or_else(|| stopped(&error)))?;
+        let leadership = watch_leadership(&openraft, config.member, applied.clone(), fatal.clone(), &tasks);
+        let (commands, packer) = Packer::new(&config, openraft.clone(), waiters, leadership.clone());
+        tasks.spawn(packer.run(stop.clone()));
+        tasks.spawn(stop_on_fatal(openraft.clone(), fatal.clone(), stop.clone()));
+        let (readers, queue) = mpsc::channel(config.queue_reads_max);
+        tasks.spawn(read::run(openraft.clone(), queue, stop.clone()));
+        tasks.close();
+
+        let Config { member, command_bytes_max, .. } = config;
+        let (threads, stop_on_drop) = (Mutex::new(Some(threads)), stop.clone().drop_guard());
+        let inner = Inner {
+            member,
+            command_bytes_max,
+            openraft,
+            commands,
+            readers,
+            applied,
+            leadership,
+            fatal,
+            stop,
+            tasks,
+            threads,
+            _stop_on_drop: stop_on_drop,
+        };
+        let raft = Self(Arc::new(inner));
+        if let Err(error) = raft.take_the_lead().await {
+            // Its error, if it has one, is this one.
+            drop(raft.shutdown().await);
+            return Err(error);
+        }
+        Ok(raft)
+    }
+
+    /// Has `command` agreed on and applied, and returns what it came to. Dropping the future does not take the command
+    /// back, once it is packed.
+    ///
+    /// # Errors
+    /// With [`ProposeError::Unknown`] the command may be applied or not; with any other it is not and never will be.
+    pub async fn propose(&self, command: Bytes) -> Result<M::Answer, ProposeError> {
+        let (bytes, bytes_max) = (command.len(), self.0.command_bytes_max);
+        if bytes > bytes_max {
+            return Err(ProposeError::TooLarge { bytes, bytes_max });
+        }
+        let (caller, answer) = oneshot::channel();
+        self.0.commands.try_send(Queued { command, caller }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Returns when this member's state includes all that was acknowledged anywhere before the call: a read of it is then
+    /// linearizable. Calls that wait at the same time share one round of questions to a quorum.
+    ///
+    /// # Errors
+    /// When this member does not lead, or can not be sure in time that it still does.
+    pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        let (reader, index) = oneshot::channel();
+        self.0.readers.try_send(reader).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReadError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ReadError::Stopped,
+        })?;
+        let index = index.await.map_err(|_| ReadError::Stopped)??;
+        let mut applied = self.0.applied.clone();
+        let applied = applied.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index)).await;
+        applied.map(|_| ()).map_err(|_| ReadError::Stopped)
+    }
+
+    /// What this member knows now.
+    pub fn status(&self) -> Status {
+        let metrics = self.0.openraft.metrics();
+        let metrics = metrics.borrow_watched();
+        Status {
+            member: self.0.member,
+            leader: metrics.current_leader.map(MemberId),
+            term: metrics.current_term,
+            log_index: metrics.last_log_index.unwrap_or(0),
+            commit_index: metrics.local_committed.map_or(0, |committed| committed.index),
+            applied_index: self.0.applied.borrow().map_or(0, |applied| applied.index),
+        }
+    }
+
+    /// Who leads, and from when on this member may act as the leader.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.0.leadership.clone()
+    }
+
+    /// Resolves when an error has stopped this member; never after a mere [`Raft::shutdown`]. The error is logged.
+    pub async fn fatal(&self) -> RaftError {
+        self.0.fatal.wait().await
+    }
+
+    /// Stops: what waits is refused, what is in flight comes to its end, threads and tasks end. A second call waits for
+    /// the first.
+    ///
+    /// # Errors
+    /// The error that had stopped this member before.
+    pub async fn shutdown(&self) -> Result<(), RaftError> {
+        let mut threads = self.0.threads.lock().await;
+        if let Some(threads) = threads.take() {
+            self.0.stop.cancel();
+            self.0.tasks.wait().await;
+            // It only fails if openraft's task panicked, which `Fatal` then holds.
+            drop(self.0.openraft.shutdown().await);
+            join(threads).await;
+            info!(member = %self.0.member, "raft member shut down");
+        }
+        self.0.fatal.get().map_or(Ok(()), Err)
+    }
+
+    /// Forms the cluster if there is none, and leads it. There is nobody to ask: this member is its only voter.
+    async fn take_the_lead(&self) -> Result<(), RaftError> {
+        let Inner { openraft, member, fatal, .. } = &*self.0;
+        let is_formed = openraft.is_initialized().await;
+        let started = match is_formed {
+            Ok(true) => openraft.trigger().elect(true).await.map_err(|error| stopped(&error)),
+            Ok(false) => openraft.initialize(BTreeSet::from([member.0])).await.map_err(|error| stopped(&error)),
+            Err(error) => Err(stopped(&error)),
+        };
+        started.map_err(|error| fatal.get().unwrap_or(error))?;
+        let mut leadership = self.leadership();
+        tokio::select! {
+            error = fatal.wait() => Err(error),
+            led = leadership.wait_for(|leadership| leadership.acting) => {
+                let led = led.map_err(|error| stopped(&error))?;
+                info!(%member, term = led.term, "raft member leads");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn stopped(reason: &impl ToString) -> RaftError {
+    RaftError::Stopped { reason: reason.to_string() }
+}
+
+/// Reads and checks what is on the disk, off the async threads.
+async fn recover<M: Machine>(
+    config: &Config,
+    log: Engine,
+    machine: M,
+) -> Result<(M, Record, Recovered), RaftError> {
+    let config = config.clone();
+    let recovery = tokio::task::spawn_blocking(move || {
+        let record = apply::read_record(&machine)?;
+        let recovered = log::recover(&log, &config, record.applied.as_ref())?;
+        Ok((machine, record, recovered))
+    });
+    recovery.await.map_err(|error| stopped(&error))?
+}
+
+/// A thread without which the member can not go on: if it panics, the member stops.
+fn thread(name: &'static str, fatal: Fatal, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RaftError> {
+    let guarded = move || {
+        if std::panic::catch_unwind(AssertUnwindSafe(body)).is_err() {
+            fatal.report(RaftError::Stopped { reason: format!("thread {name} panicked") });
+        }
+    };
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
+    spawned.map_err(|error| RaftError::Stopped { reason: format!("no thread for {name}: {error}") })
+}
+
+/// A thread catches its own panics, so that joining it can not fail.
+async fn join(threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+    drop(joined.await);
+}
+
+/// Follows openraft until it ends, and reports why it did.
+fn watch_leadership(
+    openraft: &Openraft,
+    member: MemberId,
+    mut applied: watch::Receiver<Option<LogId>>,
+    fatal: Fatal,
+    tasks: &TaskTracker,
+) -> watch::Receiver<Leadership> {
+    let (sender, leadership) = watch::channel(Leadership::default());
+    let (mut server, metrics) = (openraft.server_metrics(), openraft.metrics());
+    tasks.spawn(async move {
+        loop {
+            let now = current_leadership(&server.borrow_watched(), *applied.borrow_and_update());
+            sender.send_if_modified(|before| std::mem::replace(before, now) != now);
+            tokio::select! {
+                changed = server.changed() => if changed.is_err() { break },
+                Ok(()) = applied.changed() => {}
+            }
+        }
+        sender.send_modify(|last| *last = Leadership { term: last.term, ..Leadership::default() });
+        match &metrics.borrow_watched().running_state {
+            Ok(()) | Err(OpenraftFatal::Stopped) => info!(%member, "raft ended"),
+            Err(error) => fatal.report(stopped(error)),
+        }
+    });
+    leadership
+}
+
+/// A new leader's first entry follows all that earlier ones committed: once it is applied, so are they.
+fn current_leadership(server: &RaftServerMetrics<Types>, applied: Option<LogId>) -> Leadership {
+    let term = server.vote.leader_id.term;
+    let is_current = applied.is_some_and(|applied| applied.leader_id.term == term);
+    let acting = server.state == ServerState::Leader && is_current;
+    Leadership { term, leader: server.current_leader.map(MemberId), acting }
+}
+
+/// Ends openraft when the member has failed anywhere, so that nothing is agreed on that can not be kept or applied.
+async fn stop_on_fatal(openraft: Openraft, fatal: Fatal, stop: CancellationToken) {
+    if stop.run_until_cancelled(fatal.wait()).await.is_some() {
+        // It only fails if openraft's task panicked, which ends it as well.
+        drop(openraft.shutdown().await);
+    }
+}
+
+fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, RaftError> {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let openraft_config = openraft::Config {
+        cluster_name: config.cluster.to_string(),
+        heartbeat_interval: millis(config.heartbeat),
+        election_timeout_min: millis(config.election_timeout),
+        election_timeout_max: millis(config.election_timeout).saturating_mul(2),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every_entries),
+        max_in_snapshot_log_to_keep: config.catch_up_entries,
+        replication_lag_threshold: config.snapshot_every_entries.saturating_add(config.catch_up_entries),
+        enable_pre_vote: Some(true),
+        // A voter that lost its log is not to be trusted with a new one.
+        allow_log_reversion: Some(false),
+        // Each start leads in a term of its own.
+        enable_leader_restore: Some(false),
+        ..openraft::Config::default()
+    };
+    let valid = openraft_config.validate().map_err(|error| RaftError::Config { reason: error.to_string() })?;
+    Ok(Arc::new(valid))
+}

@@ -1,0 +1,73 @@
+//! How this room fills in what openraft leaves open.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use openraft::type_config::alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
+
+openraft::declare_raft_types!(
+    /// One leader a term, so that a term alone is a fencing token; answers travel apart from openraft's (see
+    /// [`crate::waiters`]).
+    pub(crate) Types:
+        D = Proposal,
+        R = (),
+        NodeId = u64,
+        Node = openraft::EmptyNode,
+        Term = u64,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+);
+
+pub(crate) type Entry = EntryOf<Types>;
+pub(crate) type LogId = LogIdOf<Types>;
+pub(crate) type Membership = openraft::Membership<u64, openraft::EmptyNode>;
+pub(crate) type Snapshot = SnapshotOf<Types, DurableState>;
+pub(crate) type SnapshotMeta = SnapshotMetaOf<Types>;
+pub(crate) type StoredMembership = StoredMembershipOf<Types>;
+pub(crate) type Vote = VoteOf<Types>;
+
+/// The log id of `index` in `term`.
+pub(crate) fn log_id(term: u64, index: u64) -> LogId {
+    LogId { leader_id: openraft::vote::leader_id_std::CommittedLeaderId::new(term), index }
+}
+
+/// Stands for the machine's own durable state, which is all the snapshot that a member keeps. It carries no data, since
+/// no snapshot leaves or enters a member without a peer transport.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurableState;
+
+/// Who proposed an entry: this start of this member, and its how manieth. No two entries of a log bear the same tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub(crate) member: u64,
+    /// Counts the member's starts, so that an entry replayed after a restart finds no caller of today.
+    pub(crate) start: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The commands of one entry, and who waits for their answers. Clones share the commands.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    pub(crate) tag: Tag,
+    pub(crate) commands: Arc<[Bytes]>,
+}
+
+impl Proposal {
+    /// Bytes of all commands together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.commands.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Commands may hold secrets: only their number is shown.
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tag { member, start, sequence } = self.tag;
+        write!(f, "{} commands of {member:x}.{start}.{sequence}", self.commands.len())
+    }
+}
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,132 @@
+//! Who waits for the answers to which entry.
+//!
+//! Owns: the callers of every entry that was proposed here and is not yet applied.
+//! In:   callers from the proposer, before their entry goes to openraft; answers from the apply thread, by tag.
+//! Out:  to each caller its own answer, or why there is none.
+//!
+//! - A caller is answered once. Those of an entry that can have no answer any more are told so.
+//! - Answers to an entry of another member, or of an earlier start of this one, find nobody.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{ProposeError, types::Tag};
+
+/// Where one caller waits.
+pub(crate) type Caller<A> = oneshot::Sender<Result<A, ProposeError>>;
+
+/// The callers of one entry, in the order of its commands.
+pub(crate) struct Waiting<A> {
+    pub(crate) callers: Vec<Caller<A>>,
+    /// The entry's place among those in flight, free again when the callers are answered.
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// All callers, by the sequence of their entry's tag.
+pub(crate) struct Waiters<A> {
+    member: u64,
+    start: u64,
+    entries: Mutex<BTreeMap<u64, Waiting<A>>>,
+}
+
+impl<A> Waiters<A> {
+    /// For entries proposed by this start of this member.
+    pub(crate) fn new(member: u64, start: u64) -> Self {
+        Self { member, start, entries: Mutex::default() }
+    }
+
+    /// The tag of this member's entry number `sequence`.
+    pub(crate) fn tag(&self, sequence: u64) -> Tag {
+        Tag { member: self.member, start: self.start, sequence }
+    }
+
+    /// Remembers who waits for the entry; before it can be applied.
+    pub(crate) fn add(&self, sequence: u64, waiting: Waiting<A>) {
+        self.entries.lock().insert(sequence, waiting);
+    }
+
+    /// Hands out the answers of an applied entry.
+    pub(crate) fn answer(&self, tag: Tag, answers: Vec<A>) {
+        if (tag.member, tag.start) != (self.member, self.start) {
+            return;
+        }
+        let waiting = self.entries.lock().remove(&tag.sequence);
+        for (caller, answer) in waiting.into_iter().flat_map(|waiting| waiting.callers).zip(answers) {
+            // A caller that went away needs no answer.
+            drop(caller.send(Ok(answer)));
+        }
+    }
+
+    /// Tells the callers of one entry that there is no answer.
+    pub(crate) fn refuse(&self, sequence: u64, error: &ProposeError) {
+        let waiting = self.entries.lock().remove(&sequence);
+        refuse(waiting.into_iter(), error);
+    }
+
+    /// Tells all callers that there is no answer.
+    pub(crate) fn refuse_all(&self, error: &ProposeError) {
+        let waiting = std::mem::take(&mut *self.entries.lock());
+        refuse(waiting.into_values(), error);
+    }
+}
+
+fn refuse<A>(waiting: impl Iterator<Item = Waiting<A>>, error: &ProposeError) {
+    for caller in waiting.flat_map(|waiting| waiting.callers) {
+        drop(caller.send(Err(error.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn waiting(slots: &Arc<Semaphore>) -> (Waiting<u32>, Vec<oneshot::Receiver<Result<u32, ProposeError>>>) {
+        let (callers, answers) = (0..2).map(|_| oneshot::channel()).unzip();
+        (Waiting { callers, slot: Arc::clone(slots).try_acquire_owned().unwrap() }, answers)
+    }
+
+    #[test]
+    fn each_caller_gets_its_own_answer_once() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(3)), Waiters::new(7, 2));
+        let (entry, mut answers) = waiting(&slots);
+        waiters.add(1, entry);
+        let earlier = [Tag { member: 8, ..waiters.tag(1) }, Tag { start: 1, ..waiters.tag(1) }, waiters.tag(2)];
+        earlier.into_iter().for_each(|tag| waiters.answer(tag, vec![0, 0]));
+        assert_eq!(slots.available_permits(), 2);
+        waiters.answer(waiters.tag(1), vec![10, 11]);
+        waiters.refuse(1, &ProposeError::Unknown);
+        assert_eq!(answers[0].try_recv().unwrap(), Ok(10));
+        assert_eq!(answers[1].try_recv().unwrap(), Ok(11));
+        assert_eq!(slots.available_permits(), 3);
+    }
+
+    #[test]
+    fn a_caller_that_went_away_costs_nothing() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(1)), Waiters::new(7, 2));
+        let (entry, answers) = waiting(&slots);
+        waiters.add(1, entry);
+        drop(answers);
+        waiters.answer(waiters.tag(1), vec![10, 11]);
+        assert_eq!(slots.available_permits(), 1);
+        assert!(waiters.entries.lock().is_empty());
+    }
+
+    #[test]
+    fn all_are_told_when_there_will_be_no_answer() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(2)), Waiters::new(7, 2));
+        let (first, mut first_answers) = waiting(&slots);
+        let (second, mut second_answers) = waiting(&slots);
+        waiters.add(1, first);
+        waiters.add(2, second);
+        waiters.refuse_all(&ProposeError::Unknown);
+        for answer in first_answers.iter_mut().chain(&mut second_answers) {
+            assert_eq!(answer.try_recv().unwrap(), Err(ProposeError::Unknown));
+        }
+    }
+}
