@@ -64,6 +64,11 @@ impl TrustBundle {
         &self.trust_domain
     }
 
+    /// The roots as PEM, as [`TrustBundle::from_pem`] reads them.
+    pub fn to_pem(&self) -> String {
+        self.roots.iter().map(|root| pem::certificate_pem(root)).collect()
+    }
+
     /// The roots, DER.
     pub fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots

@@ -80,3 +80,6 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials").field("bundle", &state.bundle).field("svid", &state.svid).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ pub use credentials::Credentials;
 pub use error::CredentialsError;
 pub use incoming::{Incoming, Limits, Security};
 pub use peer::{PeerError, peer_id};
+pub use pem::{certificate_pem, private_key_pem};
 pub use stream::{Connection, PeerInfo};
 pub use svid::{Svid, Validity};
 pub use verifier::Expect;

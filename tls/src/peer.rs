@@ -107,3 +107,35 @@ fn uri<'a>(name: &GeneralName<'a>) -> Option<&'a str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Authority;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_refused(bytes in any::<Vec<u8>>()) {
+            prop_assert!(peer_id(&[CertificateDer::from(bytes)]).is_err());
+        }
+
+        #[test]
+        fn a_damaged_certificate_never_panics(at in any::<prop::sample::Index>(), byte: u8) {
+            let (chain, _) = Authority::new("cluster.local").issue("a", |_| ()).der();
+            let mut bytes = chain[0].to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _either = peer_id(&[CertificateDer::from(bytes)]);
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_certificate_are_refused() {
+        let (chain, _) = Authority::new("cluster.local").issue("a", |_| ()).der();
+        assert!(peer_id(&chain).is_ok());
+        let longer = [&chain[0][..], &[0]].concat();
+        assert_eq!(peer_id(&[CertificateDer::from(longer)]), Err(PeerError::Malformed));
+        assert_eq!(peer_id(&[]), Err(PeerError::Missing));
+    }
+}

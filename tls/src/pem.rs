@@ -1,7 +1,8 @@
-//! Reading PEM: certificates and one private key, from text or files.
+//! PEM: certificates and one private key, from text or files, and back to text.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
@@ -38,6 +39,52 @@ pub(crate) fn check_key_mode(path: &Path) -> Result<(), CredentialsError> {
     if mode & 0o077 == 0 { Ok(()) } else { Err(CredentialsError::KeyMode { path: path.to_owned(), mode }) }
 }
 
+/// One certificate as PEM. `der`: the certificate's bytes.
+pub fn certificate_pem(der: &[u8]) -> String {
+    armour("CERTIFICATE", der)
+}
+
+/// A private key as PEM. `pkcs8`: the key's bytes, in PKCS#8. The text is cleared when it is dropped.
+pub fn private_key_pem(pkcs8: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(armour("PRIVATE KEY", pkcs8))
+}
+
+/// Source: RFC 7468, section 2. The text is built in one allocation, so that no part of a key is left behind.
+fn armour(label: &str, bytes: &[u8]) -> String {
+    const LINE_BYTES: usize = 48; // 64 characters
+    let mut text = String::with_capacity(bytes.len() * 3 / 2 + 2 * label.len() + 64);
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    for line in bytes.chunks(LINE_BYTES) {
+        STANDARD.encode_string(line, &mut text);
+        text.push('\n');
+    }
+    text.extend(["-----END ", label, "-----\n"]);
+    text
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     fs::read(path).map_err(|source| CredentialsError::Read { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(der in prop::collection::vec(any::<u8>(), 1..2000)) {
+            let text = certificate_pem(&der) + &certificate_pem(&der);
+            let read = certificates(text.as_bytes(), "test").unwrap();
+            prop_assert_eq!(read, vec![CertificateDer::from(der); 2]);
+            prop_assert!(text.lines().all(|line| line.len() <= 64));
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        let key = private_key(rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes(), "test").unwrap();
+        let text = private_key_pem(key.secret_der());
+        assert_eq!(private_key(text.as_bytes(), "test").unwrap(), key);
+    }
 }

@@ -1,1 +1,100 @@
+use std::time::Duration;
 
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ClientConnection, ServerConnection};
+
+use super::*;
+use crate::testing::handshake;
+
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Writes NAME.crt and NAME.key for a host.
+    fn write(&self, dir: &Path, name: &str, host: &str) -> ServerFiles {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let files = ServerFiles {
+            cert: dir.join(format!("{name}.crt")),
+            key: dir.join(format!("{name}.key")),
+            client_ca: None,
+        };
+        fs::write(&files.cert, params.signed_by(&key, &self.0).unwrap().pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    }
+
+    fn write_root(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("ca.crt");
+        fs::write(&path, self.0.pem()).unwrap();
+        path
+    }
+}
+
+type Handshake = Result<(ServerConnection, ClientConnection), Error>;
+
+#[test]
+fn a_server_is_checked_by_its_host_name() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let root = ca.write_root(dir.path());
+    for (host, accepted) in [("not-checked.example", true), ("other.example", false)] {
+        let server = server_config(ca.write(dir.path(), "server", host), &[]).unwrap();
+        let result: Handshake = handshake(server, client_config(&root, None, &[]).unwrap());
+        assert_eq!(result.is_ok(), accepted, "{host}");
+    }
+}
+
+#[test]
+fn a_client_authority_demands_certificates_of_its_own() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let root = ca.write_root(dir.path());
+    let files = ServerFiles { client_ca: Some(root.clone()), ..ca.write(dir.path(), "server", "not-checked.example") };
+    let server = server_config(files, &[]).unwrap();
+    let (ours, theirs) = (ca.write(dir.path(), "ours", "a"), Ca::new().write(dir.path(), "theirs", "b"));
+    let shake = |identity| handshake(server.clone(), client_config(&root, identity, &[]).unwrap());
+    assert!(shake(Some((&ours.cert, &ours.key))).is_ok());
+    assert!(shake(Some((&theirs.cert, &theirs.key))).is_err());
+    assert!(shake(None).is_err());
+}
+
+#[test]
+fn changed_files_are_read_again_and_bad_ones_are_not_used() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let files = ca.write(dir.path(), "server", "old.example");
+    let reloading = Reloading::load(files.clone()).unwrap();
+    let first = reloading.current();
+    assert!(Arc::ptr_eq(&first.certified, &reloading.current().certified));
+
+    ca.write(dir.path(), "server", "a-rather-longer-name.example");
+    look_again(&reloading);
+    let second = reloading.current();
+    assert!(!Arc::ptr_eq(&first.certified, &second.certified));
+
+    fs::write(&files.key, "not a key").unwrap();
+    look_again(&reloading);
+    assert!(Arc::ptr_eq(&second.certified, &reloading.current().certified));
+
+    ca.write(dir.path(), "server", "yet-another.example");
+    look_again(&reloading);
+    assert!(!Arc::ptr_eq(&second.certified, &reloading.current().certified));
+}
+
+/// Makes the last look at the files one of long ago.
+fn look_again(reloading: &Reloading) {
+    reloading.seen.lock().at -= CHECK_INTERVAL + Duration::from_secs(1);
+}
+
+#[test]
+fn what_cannot_be_used_at_start_is_refused() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let files = ca.write(dir.path(), "server", "a.example");
+    let other = ca.write(dir.path(), "other", "b.example");
+    let mixed = ServerFiles { key: other.key, ..files.clone() };
+    assert!(server_config(mixed, &[]).is_err());
+    assert!(server_config(ServerFiles { client_ca: Some(dir.path().join("absent")), ..files }, &[]).is_err());
+}
