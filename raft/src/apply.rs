@@ -83,13 +83,9 @@ impl<M: Machine> Applier<M> {
                 other => self.reply(other),
             };
             if let Err(error) = done {
-                self.fatal.report(error);
-                break;
+                return self.fatal.report(error);
             }
         }
-        // Nothing can be queued any more once the queue is closed, so that nobody is left without an answer.
-        self.requests.close();
-        self.waiters.refuse_all(&ProposeError::Unknown);
     }
 
     /// `entries` and all that is queued behind them; what is queued and is not an entry comes `next`.
@@ -164,6 +160,14 @@ impl<M: Machine> Applier<M> {
             }
         }
         Ok(())
+    }
+}
+
+/// However the thread ends, nobody is left without an answer: nothing is queued any more once the queue is closed.
+impl<M: Machine> Drop for Applier<M> {
+    fn drop(&mut self) {
+        self.requests.close();
+        self.waiters.refuse_all(&ProposeError::Unknown);
     }
 }
 

@@ -197,10 +197,14 @@ fn put_membership(out: &mut BytesMut, membership: &Membership) {
     put_count(out, configs.len());
     for voters in configs {
         put_count(out, voters.len());
-        voters.iter().for_each(|voter| out.put_u64(*voter));
+        for voter in voters {
+            out.put_u64(*voter);
+        }
     }
     put_count(out, membership.nodes().count());
-    membership.nodes().for_each(|(node, EmptyNode {})| out.put_u64(*node));
+    for (node, EmptyNode {}) in membership.nodes() {
+        out.put_u64(*node);
+    }
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {

@@ -40,3 +40,6 @@ pub use status::{Leadership, Status};
 
 /// The spaces that the engine given to [`Raft::start`] must have been opened with.
 pub const SPACES: &[Space] = log::SPACES;
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ mod disk;
 mod tail;
 mod writer;
 
-use std::{fmt::Debug, io, ops::RangeBounds, sync::Arc};
+use std::{convert::Infallible, fmt::Debug, io, ops::RangeBounds, sync::Arc};
 
 use engine::Engine;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -55,6 +55,18 @@ struct Shared {
     engine: Engine,
     state: Mutex<State>,
     fatal: Fatal,
+    /// Dropped after `engine`.
+    _closed: oneshot::Sender<Infallible>,
+}
+
+/// Resolves when nothing of the log store holds the engine any more.
+pub(crate) struct Closed(oneshot::Receiver<Infallible>);
+
+impl Closed {
+    pub(crate) async fn wait(self) {
+        // Nothing is ever sent: the sender goes with the store.
+        drop(self.0.await);
+    }
 }
 
 /// openraft's log storage. The writer thread ends when this is dropped.
@@ -65,13 +77,14 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// The store over what was recovered from `engine`, and the writer to run on a thread of its own.
-    pub(crate) fn new(engine: Engine, recovered: Recovered, fatal: Fatal) -> (Self, Writer) {
+    /// The store over what was recovered from `engine`, the writer to run on a thread of its own, and the end of both.
+    pub(crate) fn new(engine: Engine, recovered: Recovered, fatal: Fatal) -> (Self, Writer, Closed) {
         let Recovered { vote, committed, purged, last, tail, .. } = recovered;
         let state = State { vote, committed, purged, last, tail, cuts: 0 };
-        let shared = Arc::new(Shared { engine, state: Mutex::new(state), fatal });
+        let (sender, closed) = oneshot::channel();
+        let shared = Arc::new(Shared { engine, state: Mutex::new(state), fatal, _closed: sender });
         let (sender, operations) = mpsc::channel(OPERATIONS_MAX);
-        (Self { shared: Arc::clone(&shared), operations: sender }, Writer::new(shared, operations))
+        (Self { shared: Arc::clone(&shared), operations: sender }, Writer::new(shared, operations), Closed(closed))
     }
 
     async fn send(&self, operation: Operation) -> io::Result<()> {
@@ -140,7 +153,7 @@ impl RaftLogStorage<Types> for LogStore {
         self.change(Change::Truncate { from }).await?;
         let mut state = self.shared.state.lock();
         state.tail.truncate(from);
-        state.last = last;
+        state.last = state.last.min(last);
         state.cuts += 1;
         Ok(())
     }

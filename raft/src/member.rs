@@ -20,7 +20,7 @@ use crate::{
     apply::{self, Driver},
     codec::Record,
     fatal::Fatal,
-    log::{self, LogStore, Recovered},
+    log::{self, Closed, LogStore, Recovered},
     peers::NoPeers,
     propose::{Packer, Queued},
     read::{self, Reader},
@@ -46,8 +46,15 @@ struct Inner<M: Machine> {
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Taken by the first shutdown.
-    threads: Mutex<Option<Vec<JoinHandle<()>>>>,
+    running: Mutex<Option<Running>>,
     _stop_on_drop: DropGuard,
+}
+
+/// What ends with the member.
+struct Running {
+    packer: tokio::task::JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+    log: Closed,
 }
 
 impl<M: Machine> Clone for Raft<M> {
@@ -75,25 +82,26 @@ impl<M: Machine> Raft<M> {
         let (fatal, tasks, stop) = (Fatal::new(), TaskTracker::new(), CancellationToken::new());
 
         let waiters = Arc::new(Waiters::new(config.member.0, recovered.start));
-        let (driver, applier, applied) = apply::driver(machine, record, Arc::clone(&waiters), fatal.clone());
-        let (store, writer) = LogStore::new(log, recovered, fatal.clone());
+        let (driver, apply_thread, applied) = apply::driver(machine, record, Arc::clone(&waiters), fatal.clone());
+        let (store, writer, closed) = LogStore::new(log, recovered, fatal.clone());
         let threads = vec![
             thread("raft-log", fatal.clone(), || writer.run())?,
-            thread("raft-apply", fatal.clone(), || applier.run())?,
+            thread("raft-apply", fatal.clone(), || apply_thread.run())?,
         ];
 
         let openraft = Openraft::new(config.member.0, openraft_config, NoPeers, store, driver).await;
         let openraft = openraft.map_err(|error| fatal.get().unwrap_or_else(|| stopped(&error)))?;
         let leadership = watch_leadership(&openraft, config.member, applied.clone(), fatal.clone(), &tasks);
         let (commands, packer) = Packer::new(&config, openraft.clone(), waiters, leadership.clone());
-        tasks.spawn(packer.run(stop.clone()));
+        let packer = tokio::spawn(packer.run(stop.clone()));
         tasks.spawn(stop_on_fatal(openraft.clone(), fatal.clone(), stop.clone()));
         let (readers, queue) = mpsc::channel(config.queue_reads_max);
         tasks.spawn(read::run(openraft.clone(), queue, stop.clone()));
         tasks.close();
 
         let Config { member, command_bytes_max, .. } = config;
-        let (threads, stop_on_drop) = (Mutex::new(Some(threads)), stop.clone().drop_guard());
+        let running = Mutex::new(Some(Running { packer, threads, log: closed }));
+        let stop_on_drop = stop.clone().drop_guard();
         let inner = Inner {
             member,
             command_bytes_max,
@@ -105,7 +113,7 @@ impl<M: Machine> Raft<M> {
             fatal,
             stop,
             tasks,
-            threads,
+            running,
             _stop_on_drop: stop_on_drop,
         };
         let raft = Self(Arc::new(inner));
@@ -176,19 +184,21 @@ impl<M: Machine> Raft<M> {
         self.0.fatal.wait().await
     }
 
-    /// Stops: what waits is refused, what is in flight comes to its end, threads and tasks end. A second call waits for
-    /// the first.
+    /// Stops: what waits is refused, what is in flight comes to its end, threads and tasks end, and the machine and the
+    /// log's engine are let go. A second call waits for the first.
     ///
     /// # Errors
     /// The error that had stopped this member before.
     pub async fn shutdown(&self) -> Result<(), RaftError> {
-        let mut threads = self.0.threads.lock().await;
-        if let Some(threads) = threads.take() {
+        let mut running = self.0.running.lock().await;
+        if let Some(Running { packer, threads, log }) = running.take() {
             self.0.stop.cancel();
-            self.0.tasks.wait().await;
-            // It only fails if openraft's task panicked, which `Fatal` then holds.
+            // These only fail if the task panicked, which ends it as well.
+            drop(packer.await);
             drop(self.0.openraft.shutdown().await);
+            self.0.tasks.wait().await;
             join(threads).await;
+            log.wait().await;
             info!(member = %self.0.member, "raft member shut down");
         }
         self.0.fatal.get().map_or(Ok(()), Err)
@@ -221,11 +231,7 @@ fn stopped(reason: &impl ToString) -> RaftError {
 }
 
 /// Reads and checks what is on the disk, off the async threads.
-async fn recover<M: Machine>(
-    config: &Config,
-    log: Engine,
-    machine: M,
-) -> Result<(M, Record, Recovered), RaftError> {
+async fn recover<M: Machine>(config: &Config, log: Engine, machine: M) -> Result<(M, Record, Recovered), RaftError> {
     let config = config.clone();
     let recovery = tokio::task::spawn_blocking(move || {
         let record = apply::read_record(&machine)?;

@@ -52,11 +52,12 @@ impl<A> Waiters<A> {
         if (tag.member, tag.start) != (self.member, self.start) {
             return;
         }
-        let waiting = self.entries.lock().remove(&tag.sequence);
-        for (caller, answer) in waiting.into_iter().flat_map(|waiting| waiting.callers).zip(answers) {
+        let Some(Waiting { callers, slot }) = self.entries.lock().remove(&tag.sequence) else { return };
+        for (caller, answer) in callers.into_iter().zip(answers) {
             // A caller that went away needs no answer.
             drop(caller.send(Ok(answer)));
         }
+        drop(slot);
     }
 
     /// Tells the callers of one entry that there is no answer.
@@ -73,8 +74,11 @@ impl<A> Waiters<A> {
 }
 
 fn refuse<A>(waiting: impl Iterator<Item = Waiting<A>>, error: &ProposeError) {
-    for caller in waiting.flat_map(|waiting| waiting.callers) {
-        drop(caller.send(Err(error.clone())));
+    for Waiting { callers, slot } in waiting {
+        for caller in callers {
+            drop(caller.send(Err(error.clone())));
+        }
+        drop(slot);
     }
 }
 
@@ -97,7 +101,9 @@ mod tests {
         let (entry, mut answers) = waiting(&slots);
         waiters.add(1, entry);
         let earlier = [Tag { member: 8, ..waiters.tag(1) }, Tag { start: 1, ..waiters.tag(1) }, waiters.tag(2)];
-        earlier.into_iter().for_each(|tag| waiters.answer(tag, vec![0, 0]));
+        for tag in earlier {
+            waiters.answer(tag, vec![0, 0]);
+        }
         assert_eq!(slots.available_permits(), 2);
         waiters.answer(waiters.tag(1), vec![10, 11]);
         waiters.refuse(1, &ProposeError::Unknown);

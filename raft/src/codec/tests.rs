@@ -8,8 +8,7 @@ fn any_log_id() -> impl Strategy<Value = LogId> {
 
 fn any_membership() -> impl Strategy<Value = Membership> {
     let members = || proptest::collection::btree_set(any::<u64>(), 0..5);
-    (vec(members(), 0..3), members())
-        .prop_map(|(configs, learners)| Membership::new_with_defaults(configs, learners))
+    (vec(members(), 0..3), members()).prop_map(|(configs, learners)| Membership::new_with_defaults(configs, learners))
 }
 
 fn any_proposal() -> impl Strategy<Value = Proposal> {
@@ -55,10 +54,10 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_bit_is_noticed(entry in any_entry(), at: proptest::sample::Index, bit in 0..8) {
+    fn one_changed_bit_is_noticed(entry in any_entry(), at: proptest::sample::Index, bit in 0..8u8) {
         let mut bytes = encode_entry(&entry).to_vec();
         let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1u8 << bit;
         prop_assert!(decode_entry(bytes.into()).is_err());
     }
 

@@ -1,0 +1,169 @@
+use std::io;
+
+use openraft::{
+    EntryPayload, StorageError, storage::RaftStateMachine, testing::log as suite, type_config::TypeConfigExt,
+};
+
+use super::*;
+use crate::{
+    ClusterId, Config, MemberId,
+    apply::{self, Driver},
+    codec::Record,
+    tests::journal::{self, Journal},
+    types::{Proposal, Tag, log_id},
+    waiters::Waiters,
+};
+
+/// Few bytes of cache, so that reads come from the disk too.
+pub(super) fn config() -> Config {
+    Config { cache_bytes_max: 400, ..Config::new(ClusterId(1), MemberId(1)) }
+}
+
+/// The store on `engine`, its writer on a thread.
+fn open(engine: Engine, fatal: Fatal) -> (LogStore, Closed) {
+    let recovered = recover(&engine, &config(), None).unwrap();
+    let (store, writer, closed) = LogStore::new(engine, recovered, fatal);
+    std::thread::spawn(|| writer.run());
+    (store, closed)
+}
+
+pub(super) fn entry(term: u64, index: u64) -> Entry {
+    let proposal = Proposal { tag: Tag { member: 1, start: 1, sequence: index }, commands: [].into() };
+    Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(proposal) }
+}
+
+/// Appends and waits until it is on stable storage.
+async fn append(
+    store: &mut LogStore,
+    entries: impl IntoIterator<Item = Entry, IntoIter: Send> + Send,
+) -> io::Result<()> {
+    let (done, flushed) = Types::oneshot();
+    store.append(entries, IOFlushed::signal(done)).await?;
+    flushed.await.map_err(io::Error::other)?
+}
+
+async fn read(store: &mut LogStore, range: impl RangeBounds<u64> + Clone + Debug + Send) -> Vec<(u64, u64)> {
+    let entries = store.get_log_reader().await.try_get_log_entries(range).await.unwrap();
+    entries.iter().map(|entry| (entry.log_id.leader_id.term, entry.log_id.index)).collect()
+}
+
+struct Builder;
+
+impl suite::StoreBuilder<Types, LogStore, Driver> for Builder {
+    async fn build(&self) -> Result<((), LogStore, Driver), StorageError<Types>> {
+        let fatal = Fatal::new();
+        let (store, _) = open(Engine::in_memory(SPACES), fatal.clone());
+        let machine = Journal::new(Engine::in_memory(journal::SPACES));
+        let (driver, applier, _) = apply::driver(machine, Record::default(), Arc::new(Waiters::new(1, 1)), fatal);
+        std::thread::spawn(|| applier.run());
+        Ok(((), store, driver))
+    }
+}
+
+/// openraft's own suite, but for the transfer of a snapshot, which needs a peer transport.
+macro_rules! openraft_suite {
+    ($($name:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            use suite::StoreBuilder as _;
+            let ((), store, driver) = Builder.build().await.unwrap();
+            suite::Suite::<Types, LogStore, Driver, Builder, ()>::$name(store, driver).await.unwrap();
+        }
+    )*};
+}
+
+openraft_suite!(
+    last_membership_in_log_initial,
+    last_membership_in_log,
+    last_membership_in_log_multi_step,
+    get_membership_initial,
+    get_membership_from_log_and_empty_sm,
+    get_membership_from_empty_log_and_sm,
+    get_membership_from_log_le_sm_last_applied,
+    get_membership_from_log_gt_sm_last_applied_1,
+    get_membership_from_log_gt_sm_last_applied_2,
+    get_initial_state_without_init,
+    get_initial_state_membership_from_empty_log_and_sm,
+    get_initial_state_membership_from_sm_inlog_is_smaller,
+    get_initial_state_membership_from_log_insm_is_smaller,
+    get_initial_state_with_state,
+    get_initial_state_last_log_gt_sm,
+    get_initial_state_last_log_lt_sm,
+    get_initial_state_inverted_log_order,
+    get_initial_state_conflict_at_same_index,
+    get_initial_state_log_ids,
+    get_initial_state_re_apply_committed,
+    save_vote,
+    get_log_entries,
+    limited_get_log_entries,
+    leader_bounded_stream,
+    entries_stream,
+    try_get_log_entry,
+    log_reader_reads_new_entries,
+    initial_logs,
+    get_log_state,
+    get_log_id,
+    last_id_in_log,
+    last_applied_state,
+    purge_logs_upto_0,
+    purge_logs_upto_5,
+    purge_logs_upto_20,
+    delete_logs_after_11,
+    delete_logs_after_5,
+    delete_logs_after_0,
+    delete_logs_after_none,
+    append_to_log,
+    snapshot_meta,
+    snapshot_meta_optional,
+    apply_single,
+    apply_multiple,
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_log_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || open(Engine::open(dir.path(), SPACES, &engine::Options::default()).unwrap(), Fatal::new());
+    let (mut store, closed) = start();
+    store.save_vote(&Vote::new_committed(2, 1)).await.unwrap();
+    append(&mut store, (0..20).map(|index| entry(1, index))).await.unwrap();
+    store.truncate_after(Some(log_id(1, 9))).await.unwrap();
+    append(&mut store, (10..15).map(|index| entry(2, index))).await.unwrap();
+    store.purge(log_id(1, 3)).await.unwrap();
+    store.save_committed(Some(log_id(1, 8))).await.unwrap();
+    // Waits for the commit index too: writes keep their order.
+    store.save_vote(&Vote::new(3, 1)).await.unwrap();
+    drop(store);
+    closed.wait().await;
+
+    let (mut store, _) = start();
+    let expected: Vec<_> = (4..10).map(|index| (1, index)).chain((10..15).map(|index| (2, index))).collect();
+    assert_eq!(read(&mut store, ..).await, expected);
+    assert_eq!(read(&mut store, 8..=10).await, [(1, 8), (1, 9), (2, 10)]);
+    assert_eq!(store.read_committed().await.unwrap(), Some(log_id(1, 8)));
+    assert_eq!(store.get_log_reader().await.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
+    let state = store.get_log_state().await.unwrap();
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 3)), Some(log_id(2, 14))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_stops_the_log_for_good() {
+    let engine = Engine::in_memory(SPACES);
+    let (recovered, fatal) = (recover(&engine, &config(), None).unwrap(), Fatal::new());
+    // An engine without the log's spaces fails every write.
+    let (mut store, writer, _) = LogStore::new(Engine::in_memory(&[]), recovered, fatal.clone());
+    let writer = std::thread::spawn(|| writer.run());
+    assert!(append(&mut store, [entry(1, 0)]).await.is_err());
+    assert!(matches!(fatal.wait().await, RaftError::Log(_)));
+    writer.join().unwrap();
+    assert!(append(&mut store, [entry(1, 1)]).await.is_err());
+    assert!(store.save_vote(&Vote::new(1, 1)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_from_elsewhere_is_refused() {
+    use suite::StoreBuilder as _;
+    let ((), _store, mut driver) = Builder.build().await.unwrap();
+    let meta = crate::types::SnapshotMeta::default();
+    let refused = driver.install_snapshot(&meta, crate::types::DurableState).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}

@@ -118,7 +118,9 @@ impl Group {
     fn add(&mut self, operation: Operation) {
         match operation {
             Operation::Append { entries, flushed } => {
-                entries.iter().for_each(|entry| disk::put_entry(&mut self.batch, entry));
+                for entry in &entries {
+                    disk::put_entry(&mut self.batch, entry);
+                }
                 self.end = entries.last().map_or(self.end, |last| Some(last.log_id.index + 1));
                 self.wait(Waiting::Append(flushed));
             }
@@ -150,5 +152,38 @@ impl Waiting {
             // openraft itself was dropped in the middle if nobody takes it.
             Self::Change(done) => drop(done.send(result)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Engine;
+    use openraft::storage::RaftLogStorage;
+
+    use super::*;
+    use crate::{
+        fatal::Fatal,
+        log::{LogStore, SPACES, recover, tests},
+    };
+
+    #[tokio::test]
+    async fn what_waits_is_written_together() {
+        let engine = Engine::in_memory(SPACES);
+        let recovered = recover(&engine, &tests::config(), None).unwrap();
+        let (mut store, mut writer, _) = LogStore::new(engine, recovered, Fatal::new());
+        for index in 0..50 {
+            store.append([tests::entry(1, index)], IOFlushed::noop()).await.unwrap();
+        }
+        let first = writer.operations.recv().await.unwrap();
+        let group = writer.gather(first);
+        assert_eq!((group.batch.len(), group.waiting.len(), group.end), (50, 50, Some(50)));
+        assert_eq!(durability(group.waited_for), Durability::Synced);
+    }
+
+    #[tokio::test]
+    async fn the_commit_index_alone_costs_no_sync() {
+        let mut group = Group::default();
+        group.add(Operation::Committed(crate::types::log_id(1, 1)));
+        assert_eq!(durability(group.waited_for), Durability::Buffered);
     }
 }

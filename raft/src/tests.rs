@@ -1,0 +1,49 @@
+//! The room as its users see it, on a small machine that keeps a journal of what it applied.
+
+pub(crate) mod journal;
+mod proposals;
+mod refusals;
+mod restarts;
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use engine::{Engine, Options};
+
+use self::journal::Journal;
+use crate::{ClusterId, Config, MemberId, Raft, RaftError, SPACES};
+
+/// What a member keeps.
+#[derive(Clone)]
+struct Disk {
+    log: Engine,
+    state: Engine,
+}
+
+impl Disk {
+    fn in_memory() -> Self {
+        Self { log: Engine::in_memory(SPACES), state: Engine::in_memory(journal::SPACES) }
+    }
+
+    fn open(dir: &Path) -> Self {
+        let options = Options::default();
+        Self {
+            log: Engine::open(&dir.join("log"), SPACES, &options).unwrap(),
+            state: Engine::open(&dir.join("state"), journal::SPACES, &options).unwrap(),
+        }
+    }
+
+    async fn start(&self, config: Config) -> Result<Raft<Journal>, RaftError> {
+        Raft::start(config, self.log.clone(), Journal::new(self.state.clone())).await
+    }
+}
+
+/// An election timeout that no test lives to see: whatever works with it does not wait for one.
+fn config() -> Config {
+    let election_timeout = Duration::from_hours(1);
+    Config { election_timeout, ..Config::new(ClusterId(0xc1), MemberId(0xa)) }
+}
+
+fn command(number: usize) -> Bytes {
+    Bytes::from(format!("command {number}"))
+}
