@@ -1,13 +1,17 @@
 //! Where the cluster is, and how long to wait for it.
 
-use std::time::Duration;
+use rustls::ClientConfig;
+use std::{sync::Arc, time::Duration};
 
 /// How a [`Client`](crate::Client) reaches its cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `HOST:PORT` or `http://HOST:PORT`, at least one. The first is preferred until it fails. Default
-    /// `127.0.0.1:2379`.
+    /// `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT`, at least one. The first is preferred until it fails.
+    /// Default `127.0.0.1:2379`.
     pub endpoints: Vec<String>,
+    /// Speaks TLS to all endpoints: as `tls::client_config` makes it, to servers of the mesh by their SPIFFE ID, or
+    /// as `tls::web::client_config`, to others by host name. Default none: plain text.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Longest wait for a connection to one endpoint. Default 2 s.
     pub connect_timeout: Duration,
     /// Longest time for one call, its repetitions included; watches have none. Default 5 s.
@@ -30,6 +34,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
+            tls: None,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(10),

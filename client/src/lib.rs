@@ -12,8 +12,8 @@
 //! - No task runs but those whose handle the caller holds ([`LeaseKeeper`]).
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), client::ClientError> {
-//! use client::{Client, Compare, Config, Get, Op, Put, Txn};
+//! # async fn example() -> Result<(), meshstore_client::ClientError> {
+//! use meshstore_client::{Client, Compare, Config, Get, Op, Put, Txn};
 //!
 //! let client = Client::connect(&Config::new(["127.0.0.1:2379"]))?;
 //! let written = client.put(Put::new("lock", "held")).await?;

@@ -3,8 +3,7 @@
 //! Owns: the connections, and which endpoint is preferred now.
 //!
 //! - An endpoint that fails is left for the next one; whoever sees the failure first moves everybody on, once.
-//! - Watches have a connection of their own: a watch that nobody reads fills its flow-control window and must not
-//!   hold back calls.
+//! - Watches have a connection of their own, so that a flood of events does not stand before the answers of calls.
 
 use crate::{ClientError, Config, backoff::Backoff, error::Failure};
 use std::{
@@ -18,19 +17,22 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tls::Connector;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{
     Status,
     body::Body,
-    codegen::http::{Request, Response},
+    codegen::http::{Request, Response, Uri},
     service::Routes,
     transport::{Channel, Endpoint as Dialer},
 };
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-/// Bytes that a server may send ahead of the reader: on one stream, and on one connection.
+/// Bytes that a server may send ahead of the reader of one stream.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// The same for one connection: the most that HTTP/2 can say, so that a stream which nobody reads holds back no other
+/// before there are two thousand of them.
+const CONNECTION_WINDOW_BYTES: u32 = i32::MAX as u32;
 
 /// Largest message that is read: etcd's own client has the same limit, because a range has none.
 pub(crate) const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
@@ -191,18 +193,54 @@ impl Preferred<'_> {
 
 impl Endpoint {
     fn network(name: &str, config: &Config) -> Result<Self, ClientError> {
-        let uri = if name.contains("://") { name.to_owned() } else { format!("http://{name}") };
-        let dialer = Dialer::from_shared(uri)
-            .map_err(|_| ClientError::Config(format!("endpoint {name:?} is not HOST:PORT or http://HOST:PORT")))?
-            .connect_timeout(config.connect_timeout)
-            .tcp_nodelay(true)
+        let connector = config.tls.clone().map_or_else(Connector::plain, Connector::tls);
+        let dialer = Dialer::from(address(name, config.tls.is_some())?)
             .http2_keep_alive_interval(config.keepalive_interval)
             .keep_alive_timeout(config.keepalive_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let connect = || Link::Network(dialer.connect_lazy());
+        let connect = || Link::Network(dialer.connect_with_connector_lazy(bounded(&connector, config.connect_timeout)));
         Ok(Self { name: name.to_owned(), calls: connect(), watches: connect() })
     }
+}
+
+/// An endpoint's URI. A scheme that contradicts the configuration is refused, rather than one of them ignored.
+fn address(name: &str, tls: bool) -> Result<Uri, ClientError> {
+    let malformed =
+        || ClientError::Config(format!("endpoint {name:?} is not HOST:PORT, http://HOST:PORT or https://HOST:PORT"));
+    let scheme = if tls { "https" } else { "http" };
+    let text = if name.contains("://") { name.to_owned() } else { format!("{scheme}://{name}") };
+    let uri = Uri::try_from(text).map_err(|_| malformed())?;
+    match (uri.scheme_str(), tls) {
+        _ if uri.host().is_none_or(str::is_empty) || uri.path().len() > 1 || uri.query().is_some() => Err(malformed()),
+        (Some("http"), false) | (Some("https"), true) => Ok(uri),
+        (Some("https"), false) => {
+            Err(ClientError::Config(format!("endpoint {name} needs TLS: say which authority to trust")))
+        }
+        (Some("http"), true) => {
+            Err(ClientError::Config(format!("endpoint {name} is plain text, but TLS is configured")))
+        }
+        _ => Err(malformed()),
+    }
+}
+
+/// Connects within `limit`. The limit is kept here because tonic's own reports a late connection as if a request might
+/// have been sent on it.
+fn bounded(
+    connector: &Connector,
+    limit: Duration,
+) -> impl Service<Uri, Response = <Connector as Service<Uri>>::Response, Error = BoxError, Future: Send>
++ Send
++ 'static
++ use<> {
+    let connector = connector.clone();
+    tower::service_fn(move |uri: Uri| {
+        let connecting = connector.clone().oneshot(uri);
+        async move {
+            let connected = timeout(limit, connecting).await;
+            Ok::<_, BoxError>(connected.map_err(|_| format!("no connection within {limit:?}"))??)
+        }
+    })
 }
 
 /// One way to a server, as tonic's generated clients want it.
@@ -236,6 +274,33 @@ impl Service<Request<Body>> for Link {
                 let response = routes.call(request);
                 Box::pin(async { Ok(response.await?) })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_address_and_its_scheme_is_meant() {
+        let cases = [
+            ("127.0.0.1:2379", false, Some("http://127.0.0.1:2379/")),
+            ("127.0.0.1:2379", true, Some("https://127.0.0.1:2379/")),
+            ("http://[::1]:2379", false, Some("http://[::1]:2379/")),
+            ("https://store.example:2379/", true, Some("https://store.example:2379/")),
+            ("http://127.0.0.1:2379", true, None),
+            ("https://127.0.0.1:2379", false, None),
+            ("unix:///run/store", false, None),
+            ("http://127.0.0.1:2379/path", false, None),
+            ("http://", false, None),
+            ("", false, None),
+            ("a b", false, None),
+        ];
+        for (name, tls, expected) in cases {
+            let uri = address(name, tls).map(|uri| uri.to_string());
+            assert_eq!(uri.as_deref().ok(), expected, "{name:?} tls={tls}");
+            assert!(matches!(uri, Ok(_) | Err(ClientError::Config(_))));
         }
     }
 }
