@@ -75,6 +75,9 @@ pub enum StoreError {
         /// What is wrong with it; never the row's own bytes.
         what: &'static str,
     },
+    /// The system has no thread for the watches.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
 }
 
 /// Why a request got no answer.

@@ -21,6 +21,7 @@ mod rows;
 mod snapshot;
 mod sweep;
 mod validate;
+mod varint;
 mod view;
 mod watch;
 

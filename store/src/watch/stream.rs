@@ -21,7 +21,7 @@ use super::{
     hub::{Inbox, Taken},
     interest::Interest,
 };
-use crate::{KeyValue, StoreError};
+use crate::{KeyValue, StoreError, view::Shared};
 
 /// The watchers of one client's stream, and all that they are owed. Dropping it ends them.
 #[derive(Debug)]
@@ -103,15 +103,22 @@ impl Events {
         self.len() == 0
     }
 
+    /// Reads the versions that they replaced, if the watcher asked for them.
+    pub(super) fn read_previous(&self, shared: &Shared) -> Result<(), StoreError> {
+        if self.prev_kv { self.each().try_for_each(|event| event.read_previous(shared)) } else { Ok(()) }
+    }
+
     /// The changes in the order in which they were made, each with the version that it replaced if the watcher
     /// asked for that, there was one, and it is not compacted.
     pub fn iter(&self) -> impl Iterator<Item = (&Change, Option<&KeyValue>)> {
-        let event = |index: usize| &self.revision.events[index];
-        (0..self.len()).map(move |at| match &self.picked {
-            Picked::All => event(at),
-            Picked::Some(picked) => event(picked[at] as usize),
+        self.each().map(|event| (event.change(), event.previous().filter(|_| self.prev_kv)))
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Event> {
+        (0..self.len()).map(|at| match &self.picked {
+            Picked::All => &self.revision.events[at],
+            Picked::Some(picked) => &self.revision.events[picked[at] as usize],
         })
-        .map(|event| (event.change(), event.previous().filter(|_| self.prev_kv)))
     }
 }
 

@@ -1,0 +1,85 @@
+//! What a batch has done that is not published yet.
+//!
+//! Owns: the batch's versions, leases and attachments, for the commands that come after in the same batch.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Included, Unbounded},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use types::LeaseId;
+
+/// Laid over the engine and the published leases.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    rows: BTreeMap<Bytes, Bytes>,
+    leases: BTreeMap<LeaseId, Option<Duration>>,
+    attached: BTreeMap<LeaseId, BTreeMap<Bytes, bool>>,
+}
+
+impl Overlay {
+    /// The versions that the batch wrote, as rows of the key space.
+    pub(super) fn rows(&self) -> &BTreeMap<Bytes, Bytes> {
+        &self.rows
+    }
+
+    pub(super) fn write(&mut self, key: Bytes, row: Bytes) {
+        self.rows.insert(key, row);
+    }
+
+    /// The newest version that the batch wrote of the key whose versions start with `versions`.
+    pub(super) fn newest(&self, versions: &[u8]) -> Option<(&Bytes, &Bytes)> {
+        let (key, row) = self.rows.range::<[u8], _>((Included(versions), Unbounded)).next()?;
+        key.starts_with(versions).then_some((key, row))
+    }
+
+    /// Whether the batch granted (`true`) or revoked (`false`) a lease; `None` if it did neither.
+    pub(super) fn lease(&self, id: LeaseId) -> Option<bool> {
+        self.leases.get(&id).map(Option::is_some)
+    }
+
+    pub(super) fn grant(&mut self, id: LeaseId, ttl: Duration) {
+        self.leases.insert(id, Some(ttl));
+    }
+
+    pub(super) fn revoke(&mut self, id: LeaseId) {
+        self.leases.insert(id, None);
+    }
+
+    pub(super) fn attach(&mut self, id: LeaseId, key: Bytes) {
+        self.attached.entry(id).or_default().insert(key, true);
+    }
+
+    pub(super) fn detach(&mut self, id: LeaseId, key: Bytes) {
+        self.attached.entry(id).or_default().insert(key, false);
+    }
+
+    /// A lease's keys, given those it had before the batch.
+    pub(super) fn keys_of(&self, id: LeaseId, before: Vec<Bytes>) -> BTreeSet<Bytes> {
+        let mut keys: BTreeSet<Bytes> = before.into_iter().collect();
+        for (key, attached) in self.attached.get(&id).into_iter().flatten() {
+            if *attached {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        keys
+    }
+
+    /// Brings the published leases up to date.
+    pub(super) fn publish_leases(&self, leases: &mut BTreeMap<LeaseId, Duration>) {
+        for (&id, ttl) in &self.leases {
+            match ttl {
+                Some(ttl) => leases.insert(id, *ttl),
+                None => leases.remove(&id),
+            };
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,218 @@
+//! Writing keys.
+//!
+//! Owns: one revision in the making.
+//!
+//! - Nothing counts until [`Writing::finish`]; a revision without a write is not used up.
+//! - Checks come before: a write itself can only fail by the disk.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use engine::Batch;
+use types::{KeyRange, LeaseId, Revision};
+
+use super::Store;
+use crate::{
+    Change, DeleteRange, DeleteRangeAnswer, Event, Failure, KeyValue, Put, PutAnswer, PutLease, PutValue, Refusal,
+    StoreError,
+    layout::{self, Meta, Point, Row, Written},
+    snapshot::Found,
+    watch::RevisionEvents,
+};
+
+/// One revision in the making.
+pub(super) struct Writing<'a> {
+    pub(super) store: &'a mut Store,
+    batch: &'a mut Batch,
+    main: Revision,
+    events: Vec<Event>,
+}
+
+/// The living version of a key.
+#[derive(Clone)]
+struct Current {
+    meta: Meta,
+    modified: Revision,
+    /// Only if it was asked for.
+    value: Option<Bytes>,
+}
+
+impl Current {
+    fn of(found: &Found<'_>, with_value: bool) -> Self {
+        let value = with_value.then(|| Bytes::copy_from_slice(found.value));
+        Self { meta: found.meta, modified: found.modified, value }
+    }
+
+    fn point(&self) -> Point {
+        Point { revision: self.modified, place: self.meta.place }
+    }
+
+    fn key_value(&self, key: &Bytes) -> Option<KeyValue> {
+        Some(self.meta.key_value(key.clone(), self.value.clone()?, self.modified))
+    }
+}
+
+impl Store {
+    pub(super) fn put(&mut self, batch: &mut Batch, put: &Put) -> Result<PutAnswer, Failure> {
+        self.check_put(put)?;
+        let mut writing = Writing::new(self, batch);
+        let answer = writing.put(put)?;
+        writing.finish();
+        Ok(answer)
+    }
+
+    pub(super) fn delete_range(
+        &mut self,
+        batch: &mut Batch,
+        delete: &DeleteRange,
+    ) -> Result<DeleteRangeAnswer, Failure> {
+        let mut writing = Writing::new(self, batch);
+        let answer = writing.delete([delete.keys.clone()], delete.prev_kv)?;
+        writing.finish();
+        Ok(answer)
+    }
+
+    /// Refuses a put that names a lease that is not there, or keeps what a missing key does not have.
+    pub(super) fn check_put(&self, put: &Put) -> Result<(), Failure> {
+        if (put.value == PutValue::Keep || put.lease == PutLease::Keep) && self.current(&put.key, false)?.is_none() {
+            return Err(Refusal::KeyNotFound.into());
+        }
+        match put.lease {
+            PutLease::Set(Some(id)) if !self.has_lease(id) => Err(Refusal::LeaseNotFound(id).into()),
+            PutLease::Set(_) | PutLease::Keep => Ok(()),
+        }
+    }
+
+    /// The living version of a key, as the next command sees it.
+    fn current(&self, key: &Bytes, with_value: bool) -> Result<Option<Current>, StoreError> {
+        if let Some((row_key, row)) = self.overlay.newest(&layout::versions_of(key)) {
+            let (_, modified) = layout::split_version(row_key)?;
+            return Ok(match Row::decode(row)? {
+                Row::Put(meta, value) => Some(Current { meta, modified, value: with_value.then(|| row.slice_ref(value)) }),
+                Row::Tombstone => None,
+            });
+        }
+        let mut current = None;
+        self.snapshot(self.revision)?.scan(&KeyRange::One(key.clone()), self.revision, |found| {
+            current = Some(Current::of(&found, with_value));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(current)
+    }
+}
+
+impl<'a> Writing<'a> {
+    pub(super) fn new(store: &'a mut Store, batch: &'a mut Batch) -> Self {
+        let main = store.revision.next();
+        Self { store, batch, main, events: Vec::new() }
+    }
+
+    /// The store's revision as this transaction sees it.
+    pub(super) fn revision(&self) -> Revision {
+        if self.events.is_empty() { self.store.revision } else { self.main }
+    }
+
+    pub(super) fn put(&mut self, put: &Put) -> Result<PutAnswer, StoreError> {
+        let wants_previous = put.prev_kv || put.value == PutValue::Keep || self.store.hub.wants_previous();
+        let current = self.store.current(&put.key, wants_previous)?;
+        let value = match (&put.value, &current) {
+            (PutValue::Set(value), _) => value.clone(),
+            (PutValue::Keep, current) => current.as_ref().and_then(|current| current.value.clone()).unwrap_or_default(),
+        };
+        let lease = match put.lease {
+            PutLease::Set(lease) => lease,
+            PutLease::Keep => current.as_ref().and_then(|current| current.meta.lease),
+        };
+        let (created, version) = current.as_ref().map_or((self.main, 1), |c| (c.meta.created, c.meta.version + 1));
+        let meta = Meta { place: self.place(), created, version, lease };
+        self.attach(&put.key, current.as_ref().and_then(|current| current.meta.lease), lease);
+        self.write(&put.key, Row::Put(meta, &value), current.as_ref().map(Current::point));
+        let change = Change::Put(meta.key_value(put.key.clone(), value, self.main));
+        let previous = self.event(change, current);
+        Ok(PutAnswer { revision: self.main, previous: previous.filter(|_| put.prev_kv) })
+    }
+
+    /// Deletes the living keys of ranges that do not overlap.
+    pub(super) fn delete(
+        &mut self,
+        ranges: impl IntoIterator<Item = KeyRange>,
+        prev_kv: bool,
+    ) -> Result<DeleteRangeAnswer, StoreError> {
+        let doomed = self.living(ranges, prev_kv || self.store.hub.wants_previous())?;
+        let deleted = doomed.len() as u64;
+        let previous: Vec<_> = doomed.into_iter().filter_map(|(key, current)| self.delete_one(&key, current)).collect();
+        let previous = if prev_kv { previous } else { Vec::new() };
+        Ok(DeleteRangeAnswer { revision: self.revision(), deleted, previous })
+    }
+
+    fn living(
+        &self,
+        ranges: impl IntoIterator<Item = KeyRange>,
+        with_value: bool,
+    ) -> Result<Vec<(Bytes, Current)>, StoreError> {
+        let mut living = Vec::new();
+        let mut snapshot = self.store.snapshot(self.revision())?;
+        for keys in ranges {
+            snapshot.scan(&keys, self.revision(), |found| {
+                living.push((found.key()?, Current::of(&found, with_value)));
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(living)
+    }
+
+    /// Deletes a living key, and returns what it was if its value is known.
+    fn delete_one(&mut self, key: &Bytes, current: Current) -> Option<KeyValue> {
+        self.attach(key, current.meta.lease, None);
+        self.write(key, Row::Tombstone, Some(current.point()));
+        self.event(Change::Delete { key: key.clone(), revision: self.main }, Some(current))
+    }
+
+    /// Makes the revision count, if it wrote anything.
+    pub(super) fn finish(self) {
+        if !self.events.is_empty() {
+            self.store.revision = self.main;
+            self.store.events.push(RevisionEvents::new(self.main, self.events));
+        }
+    }
+
+    /// The place in this revision that the next write takes.
+    fn place(&self) -> u32 {
+        u32::try_from(self.events.len()).expect("a command has fewer than 2^32 writes")
+    }
+
+    fn write(&mut self, key: &Bytes, row: Row<'_>, superseded: Option<Point>) {
+        let point = Point { revision: self.main, place: self.place() };
+        let written = Written { key, deleted: row == Row::Tombstone, superseded };
+        let row_key = Bytes::from(layout::version_key(key, self.main));
+        let row = Bytes::from(row.encode());
+        self.batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
+        self.batch.put(layout::KEYS, row_key.clone(), row.clone());
+        self.store.overlay.write(row_key, row);
+    }
+
+    /// Moves a key from one lease to another.
+    fn attach(&mut self, key: &Bytes, from: Option<LeaseId>, to: Option<LeaseId>) {
+        if from == to {
+            return;
+        }
+        if let Some(from) = from {
+            self.batch.delete(layout::ATTACHED, layout::attached_key(from, key));
+            self.store.overlay.detach(from, key.clone());
+        }
+        if let Some(to) = to {
+            self.batch.put(layout::ATTACHED, layout::attached_key(to, key), Bytes::new());
+            self.store.overlay.attach(to, key.clone());
+        }
+    }
+
+    /// Notes what watchers will be told, and returns the version that was replaced if its value is known.
+    fn event(&mut self, change: Change, replaced: Option<Current>) -> Option<KeyValue> {
+        let previous = replaced.as_ref().and_then(|current| current.key_value(change.key()));
+        self.events.push(match &previous {
+            Some(previous) => Event::with_previous(change, previous.clone()),
+            None => Event::new(change, replaced.map(|current| current.modified)),
+        });
+        previous
+    }
+}

@@ -1,0 +1,132 @@
+//! How the store lies on the engine.
+//!
+//! Owns: the five spaces, the order of their keys, and how each is read back.
+//!
+//! | space | key | value |
+//! |---|---|---|
+//! | keys | user key, escaped; revision, descending | metadata and value: see [`Row`] |
+//! | history | revision; place in it | what was written, and which version that superseded: see [`Written`] |
+//! | leases | lease | TTL, seconds |
+//! | attached | lease; user key | – |
+//! | meta | a name | the compaction that was applied; the one that is swept |
+//!
+//! - All versions of a key lie together, newest first: a read at any revision is one seek.
+//! - A key has at most one version per revision.
+//! - The store's revision is that of the last row of history, which no sweep ever takes.
+
+mod key;
+mod row;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use engine::{Engine, Space};
+use types::{LeaseId, Revision};
+
+pub(crate) use key::{bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of};
+pub(crate) use row::{Meta, Point, Row, Written, history_key, history_point};
+
+use crate::{KeyValue, StoreError, varint};
+
+pub(crate) const KEYS: Space = Space::new("store-keys");
+pub(crate) const HISTORY: Space = Space::new("store-history");
+pub(crate) const LEASES: Space = Space::new("store-leases");
+pub(crate) const ATTACHED: Space = Space::new("store-attached");
+pub(crate) const META: Space = Space::new("store-meta");
+
+pub(crate) const COMPACTED_KEY: &[u8] = b"compacted";
+pub(crate) const SWEPT_KEY: &[u8] = b"swept";
+
+/// A compaction, by the wire's number; -1 is none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Compacted(pub(crate) i64);
+
+impl Compacted {
+    pub(crate) const NONE: Self = Self(-1);
+
+    /// Whether it forgot this revision.
+    pub(crate) fn forgot(self, revision: Revision) -> bool {
+        revision.get() < self.0
+    }
+}
+
+/// Says what is wrong with a row.
+pub(crate) fn corrupt(space: Space, what: &'static str) -> StoreError {
+    StoreError::Corrupt { space: space.name(), what }
+}
+
+/// The revision of the last transaction on the engine.
+pub(crate) fn revision(engine: &Engine) -> Result<Revision, StoreError> {
+    let mut cursor = engine.cursor(HISTORY)?;
+    cursor.seek_back(&[u8::MAX; row::HISTORY_KEY_BYTES]);
+    let last = cursor.entry().map(|(key, _)| history_point(key)).transpose()?;
+    cursor.status()?;
+    Ok(last.map_or(Revision::FIRST, |point| point.revision))
+}
+
+/// The compaction that was applied last.
+pub(crate) fn compacted(engine: &Engine) -> Result<Compacted, StoreError> {
+    meta(engine, COMPACTED_KEY)
+}
+
+/// The compaction whose dead rows are gone.
+pub(crate) fn swept(engine: &Engine) -> Result<Compacted, StoreError> {
+    meta(engine, SWEPT_KEY)
+}
+
+fn meta(engine: &Engine, name: &[u8]) -> Result<Compacted, StoreError> {
+    let Some(value) = engine.get(META, name)? else { return Ok(Compacted::NONE) };
+    let value = value[..].try_into().map_err(|_| corrupt(META, "a revision is 8 bytes"))?;
+    Ok(Compacted(i64::from_be_bytes(value)))
+}
+
+/// All leases on the engine.
+pub(crate) fn leases(engine: &Engine) -> Result<BTreeMap<LeaseId, Duration>, StoreError> {
+    let mut leases = BTreeMap::new();
+    let mut cursor = engine.cursor(LEASES)?;
+    cursor.seek(&[]);
+    while let Some((key, mut value)) = cursor.entry() {
+        let id = key.try_into().ok().and_then(|id| LeaseId::new(i64::from_be_bytes(id)));
+        let id = id.ok_or_else(|| corrupt(LEASES, "a lease is named by 8 bytes, not all 0"))?;
+        let seconds = varint::take(&mut value).ok_or_else(|| corrupt(LEASES, "a lease has a TTL"))?;
+        leases.insert(id, Duration::from_secs(seconds));
+        cursor.next();
+    }
+    cursor.status()?;
+    Ok(leases)
+}
+
+pub(crate) fn lease_key(id: LeaseId) -> Bytes {
+    Bytes::copy_from_slice(&id.get().to_be_bytes())
+}
+
+pub(crate) fn lease_value(ttl: Duration) -> Vec<u8> {
+    let mut value = Vec::new();
+    varint::put(&mut value, ttl.as_secs());
+    value
+}
+
+pub(crate) fn attached_key(id: LeaseId, key: &[u8]) -> Vec<u8> {
+    [&id.get().to_be_bytes(), key].concat()
+}
+
+/// The keys attached to a lease, in key order.
+pub(crate) fn attached(engine: &Engine, id: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+    let prefix = id.get().to_be_bytes();
+    let mut keys = Vec::new();
+    let mut cursor = engine.cursor(ATTACHED)?;
+    cursor.seek(&prefix);
+    while let Some(key) = cursor.entry().and_then(|(key, _)| key.strip_prefix(&prefix)) {
+        keys.push(Bytes::copy_from_slice(key));
+        cursor.next();
+    }
+    cursor.status()?;
+    Ok(keys)
+}
+
+/// The version of a key that a revision wrote; `None` if it wrote none or that is swept, or was a delete.
+pub(crate) fn version(engine: &Engine, key: &Bytes, revision: Revision) -> Result<Option<KeyValue>, StoreError> {
+    let Some(row) = engine.get(KEYS, &version_key(key, revision))? else { return Ok(None) };
+    let Row::Put(meta, value) = Row::decode(&row)? else { return Ok(None) };
+    Ok(Some(meta.key_value(key.clone(), row.slice_ref(value), revision)))
+}

@@ -1,0 +1,1 @@
+//! The store against the simplest thing that could be right.

@@ -1,0 +1,278 @@
+//! Which streams an event goes to.
+//!
+//! Owns: the streams that live, the ranges that each one watches, and their queues.
+//!
+//! - `dispatched` moves under the same lock as the queues are filled and streams come and go: what is at or below it
+//!   was queued or marked as missed, what is above it will be.
+//! - A queue holds revisions in order and without gap up to the first that found it full.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use types::{KeyRange, Revision};
+
+use super::{Events, RevisionEvents, WatchStream, feed::News, interest::Interest};
+use crate::{QueueLimits, StoreError, view::Shared};
+
+/// Revisions that are dispatched before streams may come and go again.
+const REVISIONS_PER_LOCK: usize = 64;
+
+/// Where streams of watchers start. Clones share it.
+#[derive(Clone, Debug)]
+pub struct WatchHub {
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+struct Core {
+    shared: Arc<Shared>,
+    registry: Mutex<Registry>,
+    /// Follows `Registry::dispatched`, for those who wait.
+    dispatched: watch::Sender<Revision>,
+    /// Watchers that want the version that an event replaced.
+    with_previous: AtomicUsize,
+    streams_started: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Registry {
+    interest: Interest<u64>,
+    inboxes: HashMap<u64, Arc<Inbox>>,
+    dispatched: Revision,
+    closed: bool,
+}
+
+/// A stream's queue.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    id: u64,
+    state: Mutex<Queued>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
+    revisions: VecDeque<Arc<RevisionEvents>>,
+    bytes: usize,
+    missed: Option<Revision>,
+    closed: bool,
+}
+
+/// What a stream finds in its queue.
+pub(super) enum Taken {
+    Revision(Arc<RevisionEvents>),
+    /// Nothing, and what came after the last one taken was not queued.
+    Missed,
+    Empty,
+    Closed,
+}
+
+/// What a new watcher starts from.
+pub(super) struct Subscribed {
+    pub(super) published: Revision,
+    /// All that comes after it will be queued, or be marked as missed.
+    pub(super) dispatched: Revision,
+}
+
+/// Revisions that were not queued.
+pub(super) struct Gap {
+    pub(super) from: Revision,
+    pub(super) through: Revision,
+}
+
+impl WatchHub {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let dispatched = shared.published().revision;
+        let registry =
+            Registry { interest: Interest::default(), inboxes: HashMap::new(), dispatched, closed: false };
+        Self {
+            core: Arc::new(Core {
+                shared,
+                registry: Mutex::new(registry),
+                dispatched: watch::Sender::new(dispatched),
+                with_previous: AtomicUsize::new(0),
+                streams_started: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Starts a stream without watchers.
+    pub fn stream(&self) -> WatchStream {
+        let id = self.core.streams_started.fetch_add(1, Ordering::Relaxed);
+        let inbox = Arc::new(Inbox { id, state: Mutex::default(), arrived: Notify::new() });
+        let mut registry = self.core.registry.lock();
+        inbox.state.lock().closed = registry.closed;
+        registry.inboxes.insert(id, Arc::clone(&inbox));
+        drop(registry);
+        WatchStream::new(self.clone(), inbox)
+    }
+
+    /// Whether an event should carry the version that it replaces while that is at hand.
+    pub(crate) fn wants_previous(&self) -> bool {
+        self.core.with_previous.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.core.shared
+    }
+
+    pub(super) fn published(&self) -> Revision {
+        self.core.shared.published().revision
+    }
+
+    /// The compacted revision, by the wire's number.
+    pub(super) fn compacted(&self) -> i64 {
+        self.core.shared.published().compacted.0
+    }
+
+    /// Queues what was published for the streams that it matches.
+    pub(super) fn dispatch(&self, news: &News) {
+        for revisions in news.revisions.chunks(REVISIONS_PER_LOCK) {
+            let mut registry = self.core.registry.lock();
+            for revision in revisions {
+                registry.dispatch(revision, self.core.shared.limits.watch_queue);
+            }
+        }
+        let mut registry = self.core.registry.lock();
+        if let Some(missed) = news.missed {
+            registry.inboxes.values().for_each(|inbox| inbox.miss(missed));
+        }
+        registry.dispatched = news.through.map_or(registry.dispatched, |through| through.max(registry.dispatched));
+        self.core.dispatched.send_replace(registry.dispatched);
+    }
+
+    /// Ends all streams, those to come too.
+    pub(super) fn close(&self) {
+        let mut registry = self.core.registry.lock();
+        registry.closed = true;
+        registry.inboxes.values().for_each(|inbox| inbox.close());
+    }
+
+    /// Takes in a watcher; `new_range` if its stream did not watch its range before.
+    pub(super) fn subscribe(&self, inbox: &Inbox, new_range: Option<&KeyRange>, prev_kv: bool) -> Subscribed {
+        if prev_kv {
+            self.core.with_previous.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut registry = self.core.registry.lock();
+        if let Some(keys) = new_range {
+            registry.interest.insert(keys, inbox.id);
+        }
+        Subscribed { published: self.published(), dispatched: registry.dispatched }
+    }
+
+    /// Lets a watcher go; `last_of_range` if its stream has no other of its range.
+    pub(super) fn unsubscribe(&self, inbox: &Inbox, last_of_range: Option<&KeyRange>, prev_kv: bool) {
+        self.core.with_previous.fetch_sub(usize::from(prev_kv), Ordering::Relaxed);
+        if let Some(keys) = last_of_range {
+            self.core.registry.lock().interest.remove(keys, inbox.id);
+        }
+    }
+
+    /// Lets a stream go, with the ranges and the watchers that it still has.
+    pub(super) fn leave(&self, inbox: &Inbox, ranges: Vec<KeyRange>, with_previous: usize) {
+        self.core.with_previous.fetch_sub(with_previous, Ordering::Relaxed);
+        let mut registry = self.core.registry.lock();
+        for keys in ranges {
+            registry.interest.remove(&keys, inbox.id);
+        }
+        registry.inboxes.remove(&inbox.id);
+    }
+
+    /// Queues for a stream again after it missed something; what it missed is to be read from history.
+    pub(super) fn resync(&self, inbox: &Inbox) -> Option<Gap> {
+        let registry = self.core.registry.lock();
+        let from = inbox.state.lock().missed.take()?;
+        Some(Gap { from, through: registry.dispatched })
+    }
+
+    /// The revision up to which a stream has taken all that it will ever be queued; `None` if it missed something.
+    pub(super) fn reached(&self, inbox: &Inbox) -> Option<Revision> {
+        let registry = self.core.registry.lock();
+        let queued = inbox.state.lock();
+        match queued.revisions.front() {
+            Some(first) => first.revision.previous(),
+            None if queued.missed.is_some() => None,
+            None => Some(registry.dispatched),
+        }
+    }
+
+    /// Returns once `revision` is dispatched.
+    pub(super) fn dispatched(&self, revision: Revision) -> impl Future<Output = ()> + Send + 'static {
+        let mut dispatched = self.core.dispatched.subscribe();
+        async move {
+            // An error means that the hub is gone, which the stream learns from its queue.
+            let _gone = dispatched.wait_for(|&dispatched| dispatched >= revision).await.is_err();
+        }
+    }
+
+    pub(super) fn read_previous(&self, events: &Events) -> Result<(), StoreError> {
+        events.read_previous(&self.core.shared)
+    }
+}
+
+impl Registry {
+    fn dispatch(&mut self, revision: &Arc<RevisionEvents>, limits: QueueLimits) {
+        let mut streams = BTreeSet::new();
+        for event in &revision.events {
+            self.interest.matches(event.change().key(), |stream| {
+                streams.insert(stream);
+            });
+        }
+        for inbox in streams.iter().filter_map(|stream| self.inboxes.get(stream)) {
+            inbox.push(revision, limits);
+        }
+        self.dispatched = revision.revision;
+    }
+}
+
+impl Inbox {
+    /// The next revision, if one is queued.
+    pub(super) fn take(&self) -> Taken {
+        let mut queued = self.state.lock();
+        match queued.revisions.pop_front() {
+            Some(revision) => {
+                queued.bytes -= revision.bytes;
+                Taken::Revision(revision)
+            }
+            None if queued.closed => Taken::Closed,
+            None if queued.missed.is_some() => Taken::Missed,
+            None => Taken::Empty,
+        }
+    }
+
+    /// Returns when there may be something to take.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    fn push(&self, revision: &Arc<RevisionEvents>, limits: QueueLimits) {
+        let mut queued = self.state.lock();
+        let full = queued.revisions.len() >= limits.revisions || (queued.bytes >= limits.bytes && queued.bytes > 0);
+        if queued.missed.is_none() && full {
+            queued.missed = Some(revision.revision);
+        }
+        if queued.missed.is_none() {
+            queued.bytes += revision.bytes;
+            queued.revisions.push_back(Arc::clone(revision));
+        }
+        drop(queued);
+        self.arrived.notify_one();
+    }
+
+    fn miss(&self, from: Revision) {
+        self.state.lock().missed.get_or_insert(from);
+        self.arrived.notify_one();
+    }
+
+    fn close(&self) {
+        self.state.lock().closed = true;
+        self.arrived.notify_one();
+    }
+}
