@@ -36,7 +36,7 @@ pub(crate) fn private_key_file(path: &Path) -> Result<PrivateKeyDer<'static>, Cr
 pub(crate) fn check_key_mode(path: &Path) -> Result<(), CredentialsError> {
     let metadata = fs::metadata(path).map_err(|source| CredentialsError::Read { path: path.to_owned(), source })?;
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(CredentialsError::KeyMode { path: path.to_owned(), mode }) }
+    if mode & 0o077 != 0 { Err(CredentialsError::KeyMode { path: path.to_owned(), mode }) } else { Ok(()) }
 }
 
 /// One certificate as PEM. `der`: the certificate's bytes.

@@ -61,8 +61,8 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
-        params.not_after = (SystemTime::now() + Duration::from_secs(3600)).into();
+        params.not_before = (SystemTime::now() - Duration::from_mins(1)).into();
+        params.not_after = (SystemTime::now() + Duration::from_hours(1)).into();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         Issued { chain: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
