@@ -9,6 +9,7 @@
 //! - It ends everything it started, and no child outlives it, however it ends: see [`lifeline`].
 //! - The tour succeeds only if every step showed what it should.
 
+mod administrator;
 mod apps;
 mod bookinfo;
 mod console;

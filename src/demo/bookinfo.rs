@@ -16,6 +16,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
+    administrator::Administrator,
     console::Console,
     examples::{self, Example, Folder},
     fleet::Fleet,
@@ -38,6 +39,8 @@ pub(crate) struct Bookinfo {
     pub(crate) layout: Layout,
     pub(crate) home: Home,
     examples: Folder,
+    /// Once bootstrap has made the credential.
+    administrator: Option<Administrator>,
     client: Client,
     fleet: Fleet,
 }
@@ -55,13 +58,14 @@ impl Bookinfo {
         let home = Home::create(root)?;
         let examples = Folder::write(&home.examples(), page)?;
         let fleet = Fleet::new(home.logs());
-        Ok(Self { layout, home, examples, client: Client::new(), fleet })
+        Ok(Self { layout, home, examples, administrator: None, client: Client::new(), fleet })
     }
 
     /// Starts everything; returns when the page is whole.
     pub(crate) async fn start(&mut self, console: Console) -> anyhow::Result<()> {
         let since = Instant::now();
         roles::bootstrap(&self.home).run().await?;
+        self.administrator = Some(Administrator::new(&self.home.credentials(), self.layout.mesh)?);
         console.done("trust domain, administrator and join tokens made", since);
 
         let since = Instant::now();
@@ -97,21 +101,19 @@ impl Bookinfo {
 
     /// Waits until the server takes connections and answers the administrator.
     async fn server_ready(&mut self) -> anyhow::Result<()> {
-        let (layout, home) = (&self.layout, &self.home);
+        let (layout, administrator) = (&self.layout, administrator(self.administrator.as_ref())?);
         let answers = async {
             eventually("the server's etcd API", async || Ok(TcpStream::connect(layout.etcd).await.is_ok())).await?;
             eventually("the server's mesh port", async || Ok(TcpStream::connect(layout.mesh).await.is_ok())).await?;
-            let get = roles::mesh(home, layout, &["get", "services"]);
-            eventually("the mesh API", async || Ok(get.run().await.is_ok())).await
+            eventually("the mesh API", async || Ok(administrator.is_served().await)).await
         };
         self.fleet.watch(answers).await
     }
 
-    /// Applies one example's file as a user would.
+    /// Applies one example's file.
     pub(crate) async fn apply(&self, example: Example) -> anyhow::Result<()> {
-        let path = self.examples.path(example);
-        let path = path.to_str().context("the demo's folder has a name that is not UTF-8")?;
-        roles::mesh(&self.home, &self.layout, &["apply", "-f", path]).run().await.map(drop)
+        let text = self.examples.read(example)?;
+        administrator(self.administrator.as_ref())?.apply(example.name, text).await
     }
 
     /// Kills the server as a crash would: SIGKILL.
@@ -134,6 +136,10 @@ impl Bookinfo {
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.fleet.stop().await
     }
+}
+
+fn administrator(made: Option<&Administrator>) -> anyhow::Result<&Administrator> {
+    made.context("the cluster is not bootstrapped")
 }
 
 async fn pods_ready(layout: &Layout, client: &Client) -> anyhow::Result<()> {

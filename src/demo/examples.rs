@@ -66,9 +66,10 @@ impl Folder {
         Ok(Self { root: root.to_owned() })
     }
 
-    /// The file of an example.
-    pub(crate) fn path(&self, example: Example) -> PathBuf {
-        self.root.join(example.name)
+    /// An example's text as written: the page's port in its place.
+    pub(crate) fn read(&self, example: Example) -> anyhow::Result<String> {
+        let path = self.root.join(example.name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 }
 
@@ -85,7 +86,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let written = Folder::write(folder.path(), "127.0.0.1:9999".parse().unwrap()).unwrap();
-        let text = fs::read_to_string(written.path(*gateway)).unwrap();
+        let text = written.read(*gateway).unwrap();
         assert!(text.contains("number: 9999") && !text.contains(GATEWAY_PORT), "{text}");
     }
 }

@@ -165,12 +165,3 @@ fn proxy(home: &Home, layout: &Layout, mode: &str, name: &str) -> Line {
         .flag("state-dir", home.state().join(name))
         .flag("access-log", home.access_log(name))
 }
-
-/// `meshstore mesh VERB`, as the administrator.
-pub(crate) fn mesh(home: &Home, layout: &Layout, words: &[&str]) -> Role {
-    let verb = format!("mesh-{}", words.first().copied().unwrap_or_default());
-    Line::words(&[&["mesh"], words].concat())
-        .flag("credentials", home.credentials())
-        .flag("mesh-endpoint", layout.mesh.to_string())
-        .role(verb)
-}

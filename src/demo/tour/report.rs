@@ -90,7 +90,7 @@ mod tests {
             step: "a step",
             expected: "this".to_owned(),
             measured: "that".to_owned(),
-            effect: Some(Duration::from_micros(3_250)),
+            effect: Some(Duration::from_micros(3_200)),
             passed,
         };
         let mut report = Report::new(Console::stdout());
@@ -98,6 +98,6 @@ mod tests {
         report.add(row(false));
         assert_eq!((report.steps(), report.failures()), (2, 1));
         let text = report.table().to_string();
-        assert_eq!((text.matches("FAILED").count(), text.matches("3.3 ms").count()), (1, 2), "{text}");
+        assert_eq!((text.matches("FAILED").count(), text.matches("3.2 ms").count()), (1, 2), "{text}");
     }
 }

