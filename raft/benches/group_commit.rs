@@ -3,6 +3,8 @@
 //! Load: N clients, each proposing 256 bytes and waiting for the answer; the machine stores every command. Units:
 //! proposals a second, milliseconds. Run `cargo bench -p meshstore-raft --profile dev [-- SECONDS]`.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::{
     path::Path,
     time::{Duration, Instant},

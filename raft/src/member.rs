@@ -207,13 +207,7 @@ impl<M: Machine> Raft<M> {
     /// Forms the cluster if there is none, and leads it. There is nobody to ask: this member is its only voter.
     async fn take_the_lead(&self) -> Result<(), RaftError> {
         let Inner { openraft, member, fatal, .. } = &*self.0;
-        let is_formed = openraft.is_initialized().await;
-        let started = match is_formed {
-            Ok(true) => openraft.trigger().elect(true).await.map_err(|error| stopped(&error)),
-            Ok(false) => openraft.initialize(BTreeSet::from([member.0])).await.map_err(|error| stopped(&error)),
-            Err(error) => Err(stopped(&error)),
-        };
-        started.map_err(|error| fatal.get().unwrap_or(error))?;
+        stand(openraft, *member).await.map_err(|error| fatal.get().unwrap_or(error))?;
         let mut leadership = self.leadership();
         tokio::select! {
             error = fatal.wait() => Err(error),
@@ -224,6 +218,19 @@ impl<M: Machine> Raft<M> {
             }
         }
     }
+}
+
+/// Stands for election at once, in a new cluster if there is none.
+async fn stand(openraft: &Openraft, member: MemberId) -> Result<(), RaftError> {
+    if !openraft.is_initialized().await.map_err(|error| stopped(&error))? {
+        let voters = BTreeSet::from([member.0]);
+        return openraft.initialize(voters).await.map_err(|error| stopped(&error));
+    }
+    if openraft.voter_ids().any(|voter| voter != member.0) {
+        let reason = "the cluster has other voters, and this version has no transport to reach them".to_owned();
+        return Err(RaftError::Config { reason });
+    }
+    openraft.trigger().elect(true).await.map_err(|error| stopped(&error))
 }
 
 fn stopped(reason: &impl ToString) -> RaftError {
@@ -321,4 +328,83 @@ fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, RaftError> 
     };
     let valid = openraft_config.validate().map_err(|error| RaftError::Config { reason: error.to_string() })?;
     Ok(Arc::new(valid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{Disk, command, config, journal::Journal};
+
+    /// A packer beside a member's own, that is told who leads by the test.
+    fn packer(
+        openraft: &Openraft,
+        leadership: Leadership,
+    ) -> (mpsc::Sender<Queued<(u64, Bytes)>>, watch::Sender<Leadership>) {
+        let (leader, leadership) = watch::channel(leadership);
+        let waiters = Arc::new(Waiters::new(config().member.0, u64::MAX));
+        let (commands, packer) = Packer::new(&config(), openraft.clone(), waiters, leadership);
+        tokio::spawn(packer.run(CancellationToken::new()));
+        (commands, leader)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_in_flight_when_the_lead_is_lost_has_no_known_outcome() {
+        let disk = Disk::in_memory();
+        let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
+        let raft = Raft::start(config(), disk.log.clone(), machine).await.unwrap();
+        let leadership = *raft.leadership().borrow();
+        let (commands, leader) = packer(&raft.0.openraft, leadership);
+        let (caller, answer) = oneshot::channel();
+        commands.try_send(Queued { command: command(0), caller }).unwrap();
+        keeper.entered.recv().await.unwrap();
+        leader.send_replace(Leadership { leader: Some(MemberId(0xb)), acting: false, ..leadership });
+        assert_eq!(answer.await.unwrap(), Err(ProposeError::Unknown));
+        drop(keeper.passes);
+        raft.shutdown().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_its_peers_a_voter_appends_and_confirms_nothing() {
+        let disk = Disk::in_memory();
+        let (_, record, recovered) =
+            recover(&config(), disk.log.clone(), Journal::new(disk.state.clone())).await.unwrap();
+        let (fatal, waiters) = (Fatal::new(), Arc::new(Waiters::new(config().member.0, 1)));
+        let (store, writer, closed) = LogStore::new(disk.log.clone(), recovered, fatal.clone());
+        let machine = Journal::new(disk.state.clone());
+        let (driver, apply_thread, _) = apply::driver(machine, record, waiters, fatal.clone());
+        let threads = vec![
+            thread("raft-log", fatal.clone(), || writer.run()).unwrap(),
+            thread("raft-apply", fatal.clone(), || apply_thread.run()).unwrap(),
+        ];
+        let openraft_config = openraft_config(&config()).unwrap();
+        let openraft = Openraft::new(config().member.0, openraft_config, NoPeers, store, driver).await.unwrap();
+        openraft.initialize(BTreeSet::from([config().member.0, 0xb])).await.unwrap();
+
+        let (commands, _leader) = packer(&openraft, Leadership::default());
+        let (caller, answer) = oneshot::channel();
+        commands.try_send(Queued { command: command(0), caller }).unwrap();
+        assert_eq!(answer.await.unwrap(), Err(ProposeError::NotLeader { leader: None }));
+        assert_eq!(read::read_index(&openraft).await, Err(ReadError::NotLeader { leader: None }));
+        assert_eq!(openraft.metrics().borrow_watched().last_log_index, Some(0));
+
+        openraft.shutdown().await.unwrap();
+        join(threads).await;
+        closed.wait().await;
+        let refused = disk.start(config()).await.unwrap_err();
+        assert!(matches!(refused, RaftError::Config { .. }), "{refused}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dropped_member_lets_go_of_its_disk() {
+        let disk = Disk::in_memory();
+        let raft = disk.start(config()).await.unwrap();
+        raft.propose(command(0)).await.unwrap();
+        let Running { threads, log, .. } = raft.0.running.lock().await.take().unwrap();
+        drop(raft);
+        join(threads).await;
+        log.wait().await;
+        let raft = disk.start(config()).await.unwrap();
+        assert_eq!(raft.propose(command(1)).await, Ok((1, command(1))));
+        raft.shutdown().await.unwrap();
+    }
 }

@@ -35,7 +35,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn read_index(raft: &openraft::Raft<Types, Driver>) -> Result<u64, ReadError> {
+pub(crate) async fn read_index(raft: &openraft::Raft<Types, Driver>) -> Result<u64, ReadError> {
     match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(ForwardToLeader { leader_id, .. }))) => {

@@ -15,13 +15,13 @@ use crate::{ClusterId, Config, MemberId, Raft, RaftError, SPACES};
 
 /// What a member keeps.
 #[derive(Clone)]
-struct Disk {
-    log: Engine,
-    state: Engine,
+pub(crate) struct Disk {
+    pub(crate) log: Engine,
+    pub(crate) state: Engine,
 }
 
 impl Disk {
-    fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self { log: Engine::in_memory(SPACES), state: Engine::in_memory(journal::SPACES) }
     }
 
@@ -33,17 +33,17 @@ impl Disk {
         }
     }
 
-    async fn start(&self, config: Config) -> Result<Raft<Journal>, RaftError> {
+    pub(crate) async fn start(&self, config: Config) -> Result<Raft<Journal>, RaftError> {
         Raft::start(config, self.log.clone(), Journal::new(self.state.clone())).await
     }
 }
 
 /// An election timeout that no test lives to see: whatever works with it does not wait for one.
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let election_timeout = Duration::from_hours(1);
     Config { election_timeout, ..Config::new(ClusterId(0xc1), MemberId(0xa)) }
 }
 
-fn command(number: usize) -> Bytes {
+pub(crate) fn command(number: usize) -> Bytes {
     Bytes::from(format!("command {number}"))
 }
