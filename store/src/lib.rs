@@ -43,4 +43,6 @@ pub use limits::{LEASE_TTL_MAX, Limits, QueueLimits};
 pub use sweep::{Sweep, Sweeper};
 pub use validate::{validate, validate_range, validate_read_only};
 pub use view::{Lease, View};
-pub use watch::{Change, Delivery, DuplicateWatch, Event, Events, Filter, WatchHub, WatchId, WatchRequest, WatchStart, WatchStream};
+pub use watch::{
+    Change, Delivery, DuplicateWatch, Event, Events, Filter, WatchHub, WatchId, WatchRequest, WatchStart, WatchStream,
+};

@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn ttls_are_raised_to_the_least_and_refused_above_the_most() {
         let limits = Limits::default();
-        for (asked, granted) in [(i64::MIN, 2), (-5, 2), (0, 2), (1, 2), (2, 2), (60, 60), (9_000_000_000, 9_000_000_000)] {
+        for (asked, granted) in
+            [(i64::MIN, 2), (-5, 2), (0, 2), (1, 2), (2, 2), (60, 60), (9_000_000_000, 9_000_000_000)]
+        {
             assert_eq!(limits.lease_ttl(asked), Ok(Duration::from_secs(granted)), "{asked}");
         }
         assert_eq!(limits.lease_ttl(9_000_000_001), Err(Refusal::LeaseTtlTooLarge));

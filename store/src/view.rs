@@ -6,11 +6,7 @@
 //! - A read at a revision is decided against the compaction that is published when the rows are read, so that it
 //!   never misses what a sweep has taken.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use engine::Engine;
@@ -115,7 +111,8 @@ impl View {
         let mut snapshot = self.shared.snapshot()?;
         let succeeded = snapshot.holds(&txn.compares)?;
         let ranges = if succeeded { &txn.success } else { &txn.failure };
-        let ops = ranges.iter().map(|range| Ok(OpAnswer::Range(snapshot.range(range)?))).collect::<Result<_, Failure>>()?;
+        let ops =
+            ranges.iter().map(|range| Ok(OpAnswer::Range(snapshot.range(range)?))).collect::<Result<_, Failure>>()?;
         Ok(TxnAnswer { revision: snapshot.revision(), succeeded, ops })
     }
 

@@ -9,9 +9,7 @@ use engine::Batch;
 use types::{KeyRange, LeaseId};
 
 use super::{Store, write::Writing};
-use crate::{
-    Failure, LeaseGrant, LeaseGrantAnswer, LeaseRevoke, LeaseRevokeAnswer, Refusal, StoreError, layout,
-};
+use crate::{Failure, LeaseGrant, LeaseGrantAnswer, LeaseRevoke, LeaseRevokeAnswer, Refusal, StoreError, layout};
 
 impl Store {
     /// Whether a lease exists, as the next command sees it.

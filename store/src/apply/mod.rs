@@ -100,9 +100,9 @@ impl Store {
         *self.shared.published.write() = published;
         self.overlay.clear();
         self.feed.push(self.events.drain(..), self.revision);
-        self.shared.compacted.send_if_modified(|compacted| {
-            std::mem::replace(compacted, published.compacted) != published.compacted
-        });
+        self.shared
+            .compacted
+            .send_if_modified(|compacted| std::mem::replace(compacted, published.compacted) != published.compacted);
     }
 
     /// What deletes the rows that compactions leave dead. One at a time: the caller runs the only one.

@@ -81,9 +81,7 @@ impl Step<'_> {
         Ok(match self {
             Self::Range(range) => OpAnswer::Range(writing.store.snapshot(writing.revision())?.range(range)?),
             Self::Put(put) => OpAnswer::Put(writing.put(put)?),
-            Self::DeleteRange(delete) => {
-                OpAnswer::DeleteRange(writing.delete([delete.keys.clone()], delete.prev_kv)?)
-            },
+            Self::DeleteRange(delete) => OpAnswer::DeleteRange(writing.delete([delete.keys.clone()], delete.prev_kv)?),
             Self::Txn(chosen) => OpAnswer::Txn(chosen.run(writing)?),
         })
     }

@@ -88,7 +88,9 @@ impl Store {
         if let Some((row_key, row)) = self.overlay.newest(&layout::versions_of(key)) {
             let (_, modified) = layout::split_version(row_key)?;
             return Ok(match Row::decode(row)? {
-                Row::Put(meta, value) => Some(Current { meta, modified, value: with_value.then(|| row.slice_ref(value)) }),
+                Row::Put(meta, value) => {
+                    Some(Current { meta, modified, value: with_value.then(|| row.slice_ref(value)) })
+                }
                 Row::Tombstone => None,
             });
         }

@@ -81,17 +81,17 @@ fn compare() -> impl Strategy<Value = Compare> {
 }
 
 fn txn() -> impl Strategy<Value = Txn> {
-    let simple = prop_oneof![
-        range().prop_map(Op::Range),
-        put().prop_map(Op::Put),
-        delete_range().prop_map(Op::DeleteRange),
-    ];
+    let simple =
+        prop_oneof![range().prop_map(Op::Range), put().prop_map(Op::Put), delete_range().prop_map(Op::DeleteRange),];
     let op = simple.prop_recursive(3, 16, 3, |op| {
         (vec(compare(), 0..2), vec(op.clone(), 0..3), vec(op, 0..3))
             .prop_map(|(compares, success, failure)| Op::Txn(Txn { compares, success, failure }))
     });
-    (vec(compare(), 0..3), vec(op.clone(), 0..4), vec(op, 0..4))
-        .prop_map(|(compares, success, failure)| Txn { compares, success, failure })
+    (vec(compare(), 0..3), vec(op.clone(), 0..4), vec(op, 0..4)).prop_map(|(compares, success, failure)| Txn {
+        compares,
+        success,
+        failure,
+    })
 }
 
 fn command() -> impl Strategy<Value = Command> {

@@ -1,1 +1,172 @@
 //! The store against the simplest thing that could be right.
+
+mod commands;
+mod leases;
+pub(crate) mod model;
+mod properties;
+mod ranges;
+pub(crate) mod strategy;
+mod sweeping;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::{Batch, Cursor, Durability, Engine, Options, Space};
+use tempfile::TempDir;
+use types::{KeyRange, LeaseId, Revision};
+
+use crate::*;
+
+/// A store with its engine, in memory or in a folder of its own.
+pub(crate) struct Rig {
+    dir: Option<TempDir>,
+    parts: Option<Parts>,
+    limits: Limits,
+}
+
+struct Parts {
+    engine: Engine,
+    store: Store,
+    view: View,
+    sweeper: Sweeper,
+}
+
+impl Rig {
+    pub(crate) fn in_memory() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        let parts = Parts::open(Engine::in_memory(Store::SPACES), &limits);
+        Self { dir: None, parts: Some(parts), limits }
+    }
+
+    pub(crate) fn on_disk() -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let limits = Limits::default();
+        let parts = Parts::open(open(&dir), &limits);
+        Self { dir: Some(dir), parts: Some(parts), limits }
+    }
+
+    /// Closes the store and opens it again on what is written.
+    pub(crate) fn reopen(&mut self) {
+        let engine = self.parts().engine.clone();
+        self.parts = None;
+        let engine = match &self.dir {
+            None => engine,
+            Some(dir) => {
+                drop(engine);
+                open(dir)
+            }
+        };
+        self.parts = Some(Parts::open(engine, &self.limits));
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        self.parts.as_mut().expect("open")
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.parts.as_ref().expect("open").view.clone()
+    }
+
+    /// Applies, writes and publishes commands as one batch.
+    pub(crate) fn apply(&mut self, commands: Vec<Command>) -> Vec<Result<Answer, Refusal>> {
+        let Parts { engine, store, .. } = self.parts();
+        let mut batch = Batch::new();
+        let apply = |command| store.apply(&mut batch, command).expect("the engine works");
+        let answers = commands.into_iter().map(apply).collect();
+        engine.write(batch, Durability::Buffered).expect("the engine works");
+        store.publish();
+        answers
+    }
+
+    pub(crate) fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
+        self.apply(vec![command]).remove(0)
+    }
+
+    /// One step of the sweep.
+    pub(crate) fn sweep(&mut self) -> Sweep {
+        self.parts().sweeper.step().expect("the engine works")
+    }
+
+    pub(crate) fn sweep_all(&mut self) {
+        while self.sweep() == Sweep::More {}
+    }
+
+    /// All rows of a space.
+    pub(crate) fn rows(&mut self, space: Space) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut cursor: Cursor<'_> = self.parts().engine.cursor(space).expect("an open space");
+        let mut rows = Vec::new();
+        cursor.seek(&[]);
+        while let Some((key, value)) = cursor.entry() {
+            rows.push((key.to_vec(), value.to_vec()));
+            cursor.next();
+        }
+        rows
+    }
+
+    /// The keys of a range now, as `key=value`.
+    pub(crate) fn show(&self, keys: KeyRange) -> Vec<String> {
+        self.view().range(&Range::new(keys)).expect("readable").kvs.iter().map(text).collect()
+    }
+}
+
+impl Parts {
+    fn open(engine: Engine, limits: &Limits) -> Self {
+        let (store, view) = Store::open(engine.clone(), limits.clone()).expect("the engine works");
+        Self { engine, sweeper: store.sweeper(), store, view }
+    }
+}
+
+fn open(dir: &TempDir) -> Engine {
+    Engine::open(dir.path(), Store::SPACES, &Options::default()).expect("the folder is free")
+}
+
+pub(crate) fn text(kv: &KeyValue) -> String {
+    format!("{}={}", String::from_utf8_lossy(&kv.key), String::from_utf8_lossy(&kv.value))
+}
+
+pub(crate) fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+pub(crate) fn one(key: &str) -> KeyRange {
+    KeyRange::One(bytes(key))
+}
+
+pub(crate) fn revision(value: i64) -> Revision {
+    Revision::new(value).expect("positive")
+}
+
+pub(crate) fn lease(id: i64) -> LeaseId {
+    LeaseId::new(id).expect("not 0")
+}
+
+pub(crate) fn put_op(key: &str, value: &str) -> Put {
+    Put { key: bytes(key), value: PutValue::Set(bytes(value)), lease: PutLease::Set(None), prev_kv: false }
+}
+
+pub(crate) fn put(key: &str, value: &str) -> Command {
+    Command::Put(put_op(key, value))
+}
+
+pub(crate) fn put_with_lease(key: &str, id: i64) -> Command {
+    Command::Put(Put { lease: PutLease::Set(Some(lease(id))), ..put_op(key, "v") })
+}
+
+pub(crate) fn delete(keys: KeyRange) -> Command {
+    Command::DeleteRange(DeleteRange { keys, prev_kv: false })
+}
+
+pub(crate) fn compact(revision: i64) -> Command {
+    Command::Compact(Compact { revision })
+}
+
+pub(crate) fn grant(id: i64) -> Command {
+    Command::LeaseGrant(LeaseGrant { id: lease(id), ttl: Duration::from_secs(60) })
+}
+
+pub(crate) fn revoke(ids: &[i64]) -> Command {
+    Command::LeaseRevoke(LeaseRevoke { ids: ids.iter().map(|&id| lease(id)).collect() })
+}

@@ -90,8 +90,7 @@ pub(super) struct Gap {
 impl WatchHub {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let dispatched = shared.published().revision;
-        let registry =
-            Registry { interest: Interest::default(), inboxes: HashMap::new(), dispatched, closed: false };
+        let registry = Registry { interest: Interest::default(), inboxes: HashMap::new(), dispatched, closed: false };
         Self {
             core: Arc::new(Core {
                 shared,

@@ -99,11 +99,7 @@ mod tests {
     }
 
     fn range() -> impl Strategy<Value = KeyRange> {
-        prop_oneof![
-            key().prop_map(KeyRange::One),
-            (key(), key()).prop_map(|(start, end)| KeyRange::Between(start, end)),
-            key().prop_map(KeyRange::AtLeast),
-        ]
+        (key(), key()).prop_map(|(start, end)| KeyRange::from_wire(start, end))
     }
 
     proptest! {

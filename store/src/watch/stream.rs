@@ -23,6 +23,11 @@ use super::{
 };
 use crate::{KeyValue, StoreError, view::Shared};
 
+/// A revision that no transaction will get.
+fn never() -> Revision {
+    Revision::new(i64::MAX).expect("positive")
+}
+
 /// The watchers of one client's stream, and all that they are owed. Dropping it ends them.
 #[derive(Debug)]
 pub struct WatchStream {
@@ -162,6 +167,7 @@ impl WatchStream {
             self.lagging.insert(id);
         }
         self.watchers.insert(id, Watcher { request, next, behind });
+        self.end_if_compacted(id);
         Ok(subscribed.published)
     }
 
@@ -185,6 +191,9 @@ impl WatchStream {
     pub async fn next(&mut self) -> Result<Option<Delivery>, StoreError> {
         loop {
             if let Some(delivery) = self.ready.pop_front() {
+                if let Delivery::Compacted { watcher, .. } = delivery {
+                    self.remove(watcher);
+                }
                 return Ok(Some(delivery));
             }
             match self.inbox.take() {
@@ -282,7 +291,9 @@ impl WatchStream {
 
     /// Reads one stretch of history for the watchers that lag.
     fn catch_up(&mut self) -> Result<(), StoreError> {
-        self.end_compacted();
+        for id in self.lagging.clone() {
+            self.end_if_compacted(id);
+        }
         let Some((from, to)) = self.owed() else { return Ok(()) };
         let stretch = history::read(self.hub.shared(), from, to, |key| self.interest.has_match(key))?;
         if self.hub.compacted() > from.get() {
@@ -305,14 +316,13 @@ impl WatchStream {
         Some((from, to))
     }
 
-    /// Ends the watchers that are owed what is compacted.
-    fn end_compacted(&mut self) {
+    /// Ends a watcher that is owed what is compacted; it is there until that is handed out.
+    fn end_if_compacted(&mut self, id: WatchId) {
         let Some(oldest) = Revision::new(self.hub.compacted()) else { return };
-        let late: Vec<WatchId> =
-            self.lagging.iter().copied().filter(|id| self.watchers.get(id).is_some_and(|w| w.next < oldest)).collect();
-        for watcher in late {
-            self.remove(watcher);
-            self.ready.push_back(Delivery::Compacted { watcher, oldest });
+        if let Some(watcher) = self.watchers.get_mut(&id).filter(|watcher| watcher.next < oldest) {
+            watcher.end();
+            self.lagging.remove(&id);
+            self.ready.push_back(Delivery::Compacted { watcher: id, oldest });
         }
     }
 
@@ -358,6 +368,12 @@ impl Watcher {
         self.next = self.next.max(next);
         self.behind = self.behind.filter(|&behind| self.next <= behind);
         self.behind.is_none()
+    }
+
+    /// Nothing is owed any more.
+    fn end(&mut self) {
+        self.next = never();
+        self.behind = None;
     }
 
     /// Whether progress up to `revision` may be told: not below the first revision that was asked for.
