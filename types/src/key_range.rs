@@ -64,6 +64,16 @@ impl KeyRange {
         matches!(self, Self::Between(start, end) if start >= end)
     }
 
+    /// Whether some key can be one of both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let reaches = |range: &Self, key: &[u8]| match range {
+            Self::One(one) => key <= &one[..],
+            Self::Between(_, end) => key < &end[..],
+            Self::AtLeast(_) => true,
+        };
+        !self.is_empty() && !other.is_empty() && reaches(self, other.start()) && reaches(other, self.start())
+    }
+
     /// The least key that it can contain.
     pub fn start(&self) -> &Bytes {
         let (Self::One(start) | Self::Between(start, _) | Self::AtLeast(start)) = self;
@@ -90,7 +100,22 @@ mod tests {
         }
     }
 
+    fn any_range() -> impl Strategy<Value = KeyRange> {
+        let key = || proptest::collection::vec(0_u8..3, 0..3);
+        (key(), key()).prop_map(|(key, end)| KeyRange::from_wire(key.into(), end.into()))
+    }
+
     proptest! {
+        #[test]
+        fn ranges_overlap_when_they_share_a_key(one in any_range(), other in any_range()) {
+            // One byte more than the ends have is enough to find a shared key.
+            let keys = (0..4).flat_map(|len| (0..4_usize.pow(len)).map(move |n| {
+                (0..len).map(|at| u8::try_from(n / 4_usize.pow(at) % 4).expect("below 4")).collect::<Vec<_>>()
+            }));
+            let shared = keys.into_iter().any(|key| one.contains(&key) && other.contains(&key));
+            prop_assert_eq!(one.overlaps(&other), shared, "{:?} {:?}", one, other);
+        }
+
         #[test]
         fn a_prefix_contains_what_starts_with_it(prefix in any::<Vec<u8>>(), key in any::<Vec<u8>>(), joined in any::<bool>()) {
             let key = if joined { [&prefix[..], &key[..]].concat() } else { key };

@@ -1,0 +1,48 @@
+//! What one member is told at its start.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Name, addresses and limits of one member. `Default` alone holds the values.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The member's name among people. Default `default`.
+    pub name: String,
+    /// Where everything is kept; made with mode 0700 if absent. Default `default.meshstore`.
+    pub data_dir: PathBuf,
+    /// Where clients reach this member, as `MemberList` tells them. Default `http://localhost:2379`.
+    pub advertise_client_urls: Vec<String>,
+    /// Where peers reach this member; with the token, it makes the member's id. Default `http://localhost:2380`.
+    pub advertise_peer_urls: Vec<String>,
+    /// Keeps apart clusters that are formed from the same addresses. Default `etcd-cluster`.
+    pub cluster_token: String,
+    /// Between two heartbeats of a leader. Default 100 ms.
+    pub heartbeat: Duration,
+    /// Without a heartbeat for this long, a follower stands for election. Default 1 s.
+    pub election_timeout: Duration,
+    /// Entries between two purges of the log. Default 10 000.
+    pub snapshot_count: u64,
+    /// Limits on what clients may ask of the store.
+    pub store: store::Limits,
+    /// An idle watch that asked for progress is told of it this often, and up to a tenth later. Default 10 min.
+    pub watch_progress_interval: Duration,
+    /// Most watches on one stream. Default 100 000.
+    pub watches_per_stream_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            data_dir: PathBuf::from("default.meshstore"),
+            advertise_client_urls: vec!["http://localhost:2379".to_owned()],
+            advertise_peer_urls: vec!["http://localhost:2380".to_owned()],
+            cluster_token: "etcd-cluster".to_owned(),
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_secs(1),
+            snapshot_count: 10_000,
+            store: store::Limits::default(),
+            watch_progress_interval: Duration::from_secs(600),
+            watches_per_stream_max: 100_000,
+        }
+    }
+}

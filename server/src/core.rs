@@ -1,0 +1,169 @@
+//! What all faces of a member share: proposing, confirming reads, headers.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proto::etcdserverpb::ResponseHeader;
+use raft::{ClusterId, MemberId, Raft};
+use store::{Answer, Command, Failure, Lessor, View};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
+use types::{KeyRange, Revision};
+
+use crate::{
+    Config,
+    clock::Clock,
+    machine::{self, StateMachine},
+    status::{failed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
+};
+
+/// Walks over many keys that may run at once, each on a thread that may block; more wait.
+const LONG_READS_MAX: usize = 64;
+
+/// One running member, as its faces see it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) raft: Raft<StateMachine>,
+    pub(crate) view: View,
+    /// There is a trust domain, and so a mesh whose keys only the mesh API writes.
+    guards_mesh: bool,
+    pub(crate) lessor: Arc<Mutex<Lessor>>,
+    pub(crate) clock: Clock,
+    pub(crate) config: Config,
+    pub(crate) cluster: ClusterId,
+    pub(crate) member: MemberId,
+    /// Owns what the faces spawn; each of them ends with its client's stream, or when `stop` is cancelled.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    long_reads: Semaphore,
+}
+
+/// Who stands behind a face.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Anybody who reaches the client port.
+    Client,
+    /// The member's own control plane, which has authenticated whoever it acts for.
+    ControlPlane,
+}
+
+impl Core {
+    pub(crate) fn new(
+        raft: Raft<StateMachine>,
+        view: View,
+        guards_mesh: bool,
+        lessor: Arc<Mutex<Lessor>>,
+        clock: Clock,
+        config: Config,
+        (cluster, member): (ClusterId, MemberId),
+    ) -> Self {
+        let long_reads = Semaphore::new(LONG_READS_MAX);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { raft, view, guards_mesh, lessor, clock, config, cluster, member, tasks, stop, long_reads }
+    }
+
+    /// The header of an answer given at `revision`.
+    pub(crate) fn header(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader { revision: revision.get(), ..self.header_without_revision() }
+    }
+
+    /// The header of an answer that is not about the store.
+    pub(crate) fn header_without_revision(&self) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster.0,
+            member_id: self.member.0,
+            revision: 0,
+            raft_term: self.raft.status().term,
+        }
+    }
+
+    /// Runs a command through the log. `limits` are those of the face that it came by.
+    pub(crate) async fn propose(
+        &self,
+        command: &Command,
+        caller: Caller,
+        limits: &store::Limits,
+    ) -> Result<Answer, Status> {
+        store::validate(command, limits).map_err(|refusal| refused(&refusal))?;
+        self.guard_mesh_keys(command, caller)?;
+        let encoded = command.encode();
+        limits.size(&encoded).map_err(|refusal| refused(&refusal))?;
+        let proposal = self.raft.propose(machine::store_command(&encoded));
+        let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
+        match answer.map_err(|error| not_proposed(&error))? {
+            machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
+            machine::Answer::Ledger(_) => unreachable!("a store command has a store answer"),
+        }
+    }
+
+    /// Returns once this member's published state holds all that was acknowledged before the call.
+    pub(crate) async fn confirm_read(&self) -> Result<(), Status> {
+        let barrier = timeout(self.request_timeout(), self.raft.read_barrier());
+        barrier.await.map_err(|_elapsed| timed_out())?.map_err(|error| not_confirmed(&error))
+    }
+
+    /// Reads the published state: a single key at once, a walk where blocking hurts nobody.
+    pub(crate) async fn read<T, F>(&self, is_walk: bool, read: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, Failure> + Send + 'static,
+    {
+        if !is_walk {
+            return read(&self.view).map_err(|failure| failed(&failure));
+        }
+        let _slot = self.long_reads.acquire().await.map_err(|_closed| timed_out())?;
+        let view = self.view.clone();
+        let outcome = tokio::task::spawn_blocking(move || read(&view)).await;
+        outcome.map_err(|error| Status::unknown(error.to_string()))?.map_err(|failure| failed(&failure))
+    }
+
+    /// How long a request may wait for the cluster. Source: etcd `ServerConfig.ReqTimeout`.
+    fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.config.election_timeout
+    }
+
+    /// In a mesh, `/mesh/` is written only by those whom the mesh API has authenticated.
+    fn guard_mesh_keys(&self, command: &Command, caller: Caller) -> Result<(), Status> {
+        let guarded = self.guards_mesh && caller == Caller::Client;
+        if guarded && self.writes_mesh_keys(command).map_err(|failure| failed(&failure))? {
+            return Err(mesh_keys_are_reserved());
+        }
+        Ok(())
+    }
+
+    fn writes_mesh_keys(&self, command: &Command) -> Result<bool, Failure> {
+        Ok(match command {
+            Command::Put(put) => is_mesh_key(&put.key),
+            Command::DeleteRange(delete) => mesh_keys().overlaps(&delete.keys),
+            Command::Txn(txn) => txn_writes_mesh_keys(txn),
+            Command::Compact(_) | Command::LeaseGrant(_) => false,
+            Command::LeaseRevoke(revoke) => {
+                for &id in revoke.ids.iter().filter(|&&id| self.view.lease(id).is_some()) {
+                    if self.view.lease_keys(id)?.iter().any(is_mesh_key) {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+        })
+    }
+}
+
+fn txn_writes_mesh_keys(txn: &store::Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        store::Op::Range(_) => false,
+        store::Op::Put(put) => is_mesh_key(&put.key),
+        store::Op::DeleteRange(delete) => mesh_keys().overlaps(&delete.keys),
+        store::Op::Txn(txn) => txn_writes_mesh_keys(txn),
+    })
+}
+
+fn mesh_keys() -> KeyRange {
+    KeyRange::prefix(&b"/mesh/"[..])
+}
+
+fn is_mesh_key(key: &Bytes) -> bool {
+    key.starts_with(b"/mesh/")
+}

@@ -1,0 +1,28 @@
+//! The CA's way into the log.
+
+use std::sync::Arc;
+
+use ca::{LedgerCommand, Log, LogError, Outcome};
+use raft::ProposeError;
+
+use crate::{
+    core::Core,
+    machine::{self, Answer},
+};
+
+/// Proposes ledger commands through this member.
+#[derive(Debug)]
+pub(crate) struct LedgerLog(pub(crate) Arc<Core>);
+
+#[tonic::async_trait]
+impl Log for LedgerLog {
+    async fn propose(&self, command: LedgerCommand) -> Result<Outcome, LogError> {
+        let proposal = self.0.raft.propose(machine::ledger_command(&command.encode()));
+        match proposal.await {
+            Ok(Answer::Ledger(outcome)) => Ok(outcome),
+            Ok(Answer::Store(_)) => unreachable!("a ledger command has a ledger answer"),
+            Err(ProposeError::Busy) => Err(LogError::Busy),
+            Err(error) => Err(LogError::Unavailable(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! A member: the state machine under one replicated log, and etcd v3 on top of it.
+//!
+//! Owns: the member's data directory, its identity, the timing of leases, and what lives on its disk together.
+//! In:   etcd v3 requests; ledger commands of the CA.
+//! Out:  answers at a revision; a [`ca::LedgerView`] of who was issued what.
+//!
+//! - Store and ledger move together: one log, one atomic write an entry.
+//! - A write is answered when it is on stable storage and applied here; a linearizable read when this member has applied
+//!   all that was acknowledged before it.
+//! - A wire type stops at the first line of its handler.
+
+mod clock;
+mod cluster;
+mod config;
+mod core;
+mod expiry;
+mod ids;
+mod kv;
+mod lease;
+mod ledger;
+mod machine;
+mod member;
+mod status;
+mod watch;
+mod wire;
+
+pub use config::Config;
+pub use member::{Member, ServerError};
+
+/// The version of etcd's API that a member speaks, as `Status` tells it.
+pub const ETCD_API_VERSION: &str = "3.6.0";

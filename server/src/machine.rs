@@ -1,0 +1,126 @@
+//! The member's state machine: the store and the CA's ledger, moved together.
+//!
+//! - What entries do, and raft's record that they were applied, are one atomic write: no crash splits them.
+//! - Readers and watchers are told only after that write.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ca::{Ledger, LedgerCommand};
+use engine::{Batch, Durability, Engine, Space};
+use parking_lot::Mutex;
+use raft::{Committed, MachineError};
+use store::{Command, Lessor, Refusal, Store};
+
+use crate::clock::Clock;
+
+/// Raft's own record in the state's engine.
+pub(crate) const RAFT: Space = Space::new("raft");
+const RECORD: &[u8] = b"applied";
+
+/// The first byte of every command says whose it is.
+const STORE: u8 = b'S';
+const LEDGER: u8 = b'L';
+
+/// What one command came to.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Of [`store_command`].
+    Store(Result<store::Answer, Refusal>),
+    /// Of [`ledger_command`].
+    Ledger(ca::Outcome),
+}
+
+/// Addresses an encoded [`Command`] to the store.
+pub(crate) fn store_command(encoded: &Bytes) -> Bytes {
+    addressed(STORE, encoded)
+}
+
+/// Addresses an encoded [`LedgerCommand`] to the ledger.
+pub(crate) fn ledger_command(encoded: &Bytes) -> Bytes {
+    addressed(LEDGER, encoded)
+}
+
+fn addressed(whose: u8, encoded: &Bytes) -> Bytes {
+    let mut command = BytesMut::with_capacity(1 + encoded.len());
+    command.put_u8(whose);
+    command.put_slice(encoded);
+    command.freeze()
+}
+
+/// Applies what was agreed to store and ledger.
+pub(crate) struct StateMachine {
+    state: Engine,
+    store: Store,
+    ledger: Ledger,
+    lessor: Arc<Mutex<Lessor>>,
+    clock: Clock,
+}
+
+impl StateMachine {
+    pub(crate) fn new(state: Engine, store: Store, ledger: Ledger, lessor: Arc<Mutex<Lessor>>, clock: Clock) -> Self {
+        Self { state, store, ledger, lessor, clock }
+    }
+
+    fn run(&mut self, batch: &mut Batch, index: u64, command: &Bytes) -> Result<Answer, MachineError> {
+        match command.split_first() {
+            Some((&STORE, _)) => {
+                let command = Command::decode(&command.slice(1..)).map_err(MachineError::new)?;
+                self.store.apply(batch, command).map(Answer::Store).map_err(MachineError::new)
+            }
+            Some((&LEDGER, rest)) => {
+                let command = LedgerCommand::decode(rest).map_err(MachineError::new)?;
+                self.ledger.apply(batch, index, command).map(Answer::Ledger).map_err(MachineError::new)
+            }
+            Some((whose, _)) => {
+                Err(MachineError::new(format!("command for {whose:#04x}, which this version does not have")))
+            }
+            None => Err(MachineError::new("command without an addressee")),
+        }
+    }
+
+    /// The leader times what was granted, and forgets what was revoked.
+    fn tell_lessor(&self, answers: &[Vec<Answer>]) {
+        let mut lessor = self.lessor.lock();
+        if !lessor.is_leading() {
+            return;
+        }
+        let now = self.clock.now();
+        for answer in answers.iter().flatten() {
+            match answer {
+                Answer::Store(Ok(store::Answer::LeaseGrant(grant))) => lessor.granted(grant.id, grant.ttl, now),
+                Answer::Store(Ok(store::Answer::LeaseRevoke(revoke))) => {
+                    revoke.revoked.iter().for_each(|&id| lessor.revoked(id));
+                }
+                Answer::Store(_) | Answer::Ledger(_) => {}
+            }
+        }
+    }
+}
+
+impl raft::Machine for StateMachine {
+    type Answer = Answer;
+
+    fn record(&self) -> Result<Option<Bytes>, MachineError> {
+        self.state.get(RAFT, RECORD).map_err(MachineError::new)
+    }
+
+    fn apply(&mut self, entries: Vec<Committed>, record: Bytes) -> Result<Vec<Vec<Answer>>, MachineError> {
+        let mut batch = Batch::new();
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let run = |command| self.run(&mut batch, entry.index, command);
+            answers.push(entry.commands.iter().map(run).collect::<Result<Vec<_>, _>>()?);
+        }
+        batch.put(RAFT, RECORD, record);
+        self.state.write(batch, Durability::Buffered).map_err(MachineError::new)?;
+        self.store.publish();
+        self.ledger.publish();
+        self.tell_lessor(&answers);
+        Ok(answers)
+    }
+
+    fn sync(&mut self) -> Result<(), MachineError> {
+        self.state.sync().map_err(MachineError::new)
+    }
+}

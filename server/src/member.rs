@@ -1,0 +1,198 @@
+//! One member, from its data directory to its services.
+
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
+
+use ca::Ledger;
+use engine::{Engine, Options, Space};
+use parking_lot::Mutex;
+use proto::etcdserverpb::{
+    cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+};
+use raft::{Raft, RaftError};
+use store::{Lessor, Store, Sweeper};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tracing::{error, info, warn};
+
+use crate::{
+    Config,
+    clock::Clock,
+    cluster::{ClusterFace, MaintenanceFace},
+    core::{Caller, Core},
+    expiry, ids,
+    kv::KvFace,
+    lease::LeaseFace,
+    ledger::LedgerLog,
+    machine::{self, StateMachine},
+    watch::WatchFace,
+};
+
+/// A request may be this much longer than the command in it. Source: etcd `grpcOverheadBytes`.
+const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+/// Operations in a transaction of the member's own control plane, which applies many resources at once.
+const CONTROL_PLANE_TXN_OPS_MAX: usize = 10_000;
+/// Longest command of the member's own control plane, bytes.
+const CONTROL_PLANE_REQUEST_BYTES_MAX: usize = 7 << 20;
+
+/// Why a member could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data directory cannot be used.
+    #[error("data directory {}: {source}", .path.display())]
+    DataDir {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory cannot be opened: it is in use by another process, or damaged.
+    #[error("data directory {}: {source}", .path.display())]
+    Engine {
+        /// Which part of it.
+        path: PathBuf,
+        /// Why.
+        source: engine::EngineError,
+    },
+    /// The keys on disk cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The ledger on disk cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] ca::LedgerError),
+    /// No agreement is possible with what is on disk, or no more.
+    #[error(transparent)]
+    Raft(#[from] RaftError),
+}
+
+/// A running member. Stop it with [`Member::shutdown`]; dropping it leaves the disk as a crash would.
+#[derive(Debug)]
+pub struct Member {
+    core: Arc<Core>,
+    state: Engine,
+    ledger: ca::LedgerView,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Member {
+    /// Opens the data directory, or makes it, and takes part in the cluster.
+    ///
+    /// # Errors
+    /// See [`ServerError`]: nothing runs then.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        make_private(&config.data_dir)?;
+        let member = ids::member_id(&config.advertise_peer_urls, &config.cluster_token);
+        let cluster = ids::cluster_id(&[member]);
+        let spaces: Vec<Space> = [Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat();
+        let state = open(config.data_dir.join("state"), &spaces)?;
+        let log = open(config.data_dir.join("log"), raft::SPACES)?;
+
+        let clock = Clock::start();
+        let (store, view) = Store::open(state.clone(), config.store.clone())?;
+        let (ledger, ledger_view) = Ledger::open(state.clone())?;
+        let lessor = Arc::new(Mutex::new(Lessor::new()));
+        let sweeper = store.sweeper();
+        let machine = StateMachine::new(state.clone(), store, ledger, Arc::clone(&lessor), clock);
+        let raft = Raft::start(raft_config(&config, cluster, member), log, machine).await?;
+        info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
+
+        let guards_mesh = ledger_view.genesis()?.is_some();
+        let core = Arc::new(Core::new(raft, view, guards_mesh, lessor, clock, config, (cluster, member)));
+        let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
+        let background = vec![expiry, tokio::spawn(sweep(sweeper, core.stop.clone()))];
+        Ok(Self { core, state, ledger: ledger_view, background })
+    }
+
+    /// etcd's services, as the client port offers them.
+    pub fn routes(&self) -> Routes {
+        self.services(Caller::Client, &self.core.config.store)
+    }
+
+    /// etcd's services for the control plane in this process, which authenticates its own callers: it may write
+    /// `/mesh/`, and many keys in one transaction.
+    pub fn control_plane_routes(&self) -> Routes {
+        let limits = store::Limits {
+            txn_ops_max: CONTROL_PLANE_TXN_OPS_MAX,
+            request_bytes_max: CONTROL_PLANE_REQUEST_BYTES_MAX,
+            ..self.core.config.store.clone()
+        };
+        self.services(Caller::ControlPlane, &limits)
+    }
+
+    fn services(&self, caller: Caller, limits: &store::Limits) -> Routes {
+        let (core, limits) = (&self.core, limits.clone());
+        let request_bytes = limits.request_bytes_max + REQUEST_OVERHEAD_BYTES;
+        let kv = KvFace { core: Arc::clone(core), caller, limits: limits.clone() };
+        let lease = LeaseFace { core: Arc::clone(core), caller, limits };
+        let maintenance = MaintenanceFace { core: Arc::clone(core), state: self.state.clone() };
+        let sized = |kv: KvServer<_>| kv.max_decoding_message_size(request_bytes).max_encoding_message_size(usize::MAX);
+        Routes::new(sized(KvServer::new(kv)))
+            .add_service(WatchServer::new(WatchFace(Arc::clone(core))).max_encoding_message_size(usize::MAX))
+            .add_service(LeaseServer::new(lease).max_encoding_message_size(usize::MAX))
+            .add_service(ClusterServer::new(ClusterFace(Arc::clone(core))))
+            .add_service(MaintenanceServer::new(maintenance))
+    }
+
+    /// The CA's ledger as this member has applied it.
+    pub fn ledger(&self) -> ca::LedgerView {
+        self.ledger.clone()
+    }
+
+    /// Where the CA proposes its commands.
+    pub fn ledger_log(&self) -> Arc<dyn ca::Log> {
+        Arc::new(LedgerLog(Arc::clone(&self.core)))
+    }
+
+    /// Returns why the member cannot go on, if ever: its disk failed, say. Shut it down then.
+    pub async fn fatal(&self) -> ServerError {
+        self.core.raft.fatal().await.into()
+    }
+
+    /// Ends all streams, refuses what is new, and returns when all is on disk.
+    ///
+    /// # Errors
+    /// What had stopped the member before.
+    pub async fn shutdown(self) -> Result<(), ServerError> {
+        self.core.stop.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+        for task in self.background {
+            if let Err(error) = task.await {
+                warn!(%error, "a task of the member had panicked");
+            }
+        }
+        Ok(self.core.raft.shutdown().await?)
+    }
+
+    /// Cancelled when the member ends its streams.
+    pub fn stopping(&self) -> CancellationToken {
+        self.core.stop.clone()
+    }
+}
+
+/// Takes away what compactions left dead. Without it the store goes on and grows, so a fault here only is told.
+async fn sweep(sweeper: Sweeper, stop: CancellationToken) {
+    if let Some(Err(error)) = stop.run_until_cancelled(sweeper.run()).await {
+        error!(%error, "cannot sweep compacted history");
+    }
+}
+
+fn raft_config(config: &Config, cluster: raft::ClusterId, member: raft::MemberId) -> raft::Config {
+    raft::Config {
+        heartbeat: config.heartbeat,
+        election_timeout: config.election_timeout,
+        snapshot_every_entries: config.snapshot_count,
+        ..raft::Config::new(cluster, member)
+    }
+}
+
+fn open(path: PathBuf, spaces: &[Space]) -> Result<Engine, ServerError> {
+    Engine::open(&path, spaces, &Options::default()).map_err(|source| ServerError::Engine { path, source })
+}
+
+/// Makes the data directory for its owner alone.
+fn make_private(path: &PathBuf) -> Result<(), ServerError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| ServerError::DataDir { path: path.clone(), source })
+}
