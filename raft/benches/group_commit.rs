@@ -1,4 +1,5 @@
-//! How many proposals a second does one member on a real disk agree on, and how long does each wait?
+//! How many proposals a second does one member on a real disk agree on, how long does each wait, and how long does the
+//! member take to start on the log that this left?
 //!
 //! Load: N clients, each proposing 256 bytes and waiting for the answer; the machine stores every command. Units:
 //! proposals a second, milliseconds. Run `cargo bench -p meshstore-raft --profile dev [-- SECONDS]`.
@@ -53,7 +54,8 @@ impl Machine for Store {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(3);
-    println!("{:>8} {:>12} {:>14} {:>8} {:>8}", "clients", "proposals/s", "commands/entry", "p50 ms", "p99 ms");
+    let columns = ["clients", "proposals/s", "commands/entry", "p50 ms", "p99 ms", "log MiB", "restart ms"];
+    println!("{}", columns.map(|column| format!("{column:>14}")).concat());
     for clients in [1, 16, 64, 256, 1024] {
         let dir = tempfile::tempdir_in(".")?;
         measure(dir.path(), clients, Duration::from_secs(seconds)).await?;
@@ -62,9 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn measure(dir: &Path, clients: usize, span: Duration) -> Result<(), Box<dyn std::error::Error>> {
-    let log = Engine::open(&dir.join("log"), SPACES, &Options::default())?;
-    let engine = Engine::open(&dir.join("state"), &[STATE], &Options::default())?;
-    let raft = Raft::start(Config::new(ClusterId(1), MemberId(1)), log, Store { engine, next: 0 }).await?;
+    let raft = start(dir).await?;
     let (entries_before, started) = (raft.status().log_index, Instant::now());
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
@@ -75,16 +75,33 @@ async fn measure(dir: &Path, clients: usize, span: Duration) -> Result<(), Box<d
     latencies.sort_unstable();
     let entries = raft.status().log_index - entries_before;
     raft.shutdown().await?;
+    drop(raft);
+    let restarting = Instant::now();
+    let restarted = start(dir).await?;
+    let restart = restarting.elapsed();
+    restarted.shutdown().await?;
     let count = u32::try_from(latencies.len())?;
     let percentile = |hundredths: usize| latencies[(latencies.len() - 1) * hundredths / 100].as_secs_f64() * 1e3;
     println!(
-        "{clients:>8} {:>12.0} {:>14.1} {:>8.2} {:>8.2}",
+        "{clients:>14}{:>14.0}{:>14.1}{:>14.2}{:>14.2}{:>14}{:>14}",
         f64::from(count) / elapsed.as_secs_f64(),
         f64::from(count) / f64::from(u32::try_from(entries)?),
         percentile(50),
         percentile(99),
+        folder_bytes(&dir.join("log"))? >> 20,
+        restart.as_millis(),
     );
     Ok(())
+}
+
+async fn start(dir: &Path) -> Result<Raft<Store>, Box<dyn std::error::Error>> {
+    let log = Engine::open(&dir.join("log"), SPACES, &Options::default())?;
+    let engine = Engine::open(&dir.join("state"), &[STATE], &Options::default())?;
+    Ok(Raft::start(Config::new(ClusterId(1), MemberId(1)), log, Store { engine, next: 0 }).await?)
+}
+
+fn folder_bytes(dir: &Path) -> std::io::Result<u64> {
+    std::fs::read_dir(dir)?.map(|file| Ok(file?.metadata()?.len())).sum()
 }
 
 async fn propose_until(raft: Raft<Store>, end: Instant) -> Vec<Duration> {

@@ -11,7 +11,6 @@
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use openraft::{
     EntryPayload, RaftSnapshotBuilder,
@@ -35,11 +34,15 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 
 enum Request {
     Apply(Vec<Entry>),
-    /// Asks for what is applied.
+    Ask(Question),
+}
+
+enum Question {
+    /// What is applied?
     Position(oneshot::Sender<Record>),
-    /// Asks for a snapshot: all that is applied, on stable storage.
+    /// What does a snapshot hold? It is all that is applied, brought to stable storage first.
     Sync(oneshot::Sender<SnapshotMeta>),
-    /// Asks for the last snapshot made.
+    /// What does the last snapshot hold?
     Snapshot(oneshot::Sender<Option<SnapshotMeta>>),
 }
 
@@ -80,7 +83,7 @@ impl<M: Machine> Applier<M> {
                     let entries = self.gather(entries, &mut next);
                     self.apply(entries)
                 }
-                other => self.reply(other),
+                Request::Ask(question) => self.reply(question),
             };
             if let Err(error) = done {
                 return self.fatal.report(error);
@@ -121,7 +124,9 @@ impl<M: Machine> Applier<M> {
         }
         self.applied.send_replace(self.record.applied);
         for (tag, answers) in tags.into_iter().zip(answers) {
-            tag.into_iter().zip([answers]).for_each(|(tag, answers)| self.waiters.answer(tag, answers));
+            if let Some(tag) = tag {
+                self.waiters.answer(tag, answers);
+            }
         }
         Ok(())
     }
@@ -146,12 +151,11 @@ impl<M: Machine> Applier<M> {
     }
 
     /// Whoever asked and went away needs no reply.
-    fn reply(&mut self, request: Request) -> Result<(), RaftError> {
-        match request {
-            Request::Apply(entries) => self.apply(entries)?,
-            Request::Position(asked) => drop(asked.send(self.record.clone())),
-            Request::Snapshot(asked) => drop(asked.send(self.snapshot.clone())),
-            Request::Sync(asked) => {
+    fn reply(&mut self, question: Question) -> Result<(), RaftError> {
+        match question {
+            Question::Position(asked) => drop(asked.send(self.record.clone())),
+            Question::Snapshot(asked) => drop(asked.send(self.snapshot.clone())),
+            Question::Sync(asked) => {
                 self.machine.sync()?;
                 let Record { applied, membership } = self.record.clone();
                 let meta = SnapshotMeta { last_log_id: applied, last_membership: membership };
@@ -178,7 +182,7 @@ pub(crate) fn read_record<M: Machine>(machine: &M) -> Result<Record, RaftError> 
         what: "state machine's record".to_owned(),
         reason: reason.to_string(),
     };
-    codec::decode_record(Bytes::clone(&bytes)).map_err(corrupt)
+    codec::decode_record(bytes).map_err(corrupt)
 }
 
 impl Driver {
@@ -186,9 +190,9 @@ impl Driver {
         self.0.send(request).await.map_err(|_| thread_is_gone())
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> io::Result<T> {
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> io::Result<T> {
         let (asked, reply) = oneshot::channel();
-        self.send(request(asked)).await?;
+        self.send(Request::Ask(question(asked))).await?;
         reply.await.map_err(|_| thread_is_gone())
     }
 }
@@ -202,7 +206,7 @@ impl RaftStateMachine<Types> for Driver {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        let Record { applied, membership } = self.ask(Request::Position).await?;
+        let Record { applied, membership } = self.ask(Question::Position).await?;
         Ok((applied, membership))
     }
 
@@ -226,7 +230,7 @@ impl RaftStateMachine<Types> for Driver {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        let meta = self.ask(Request::Snapshot).await?;
+        let meta = self.ask(Question::Snapshot).await?;
         Ok(meta.map(|meta| Snapshot { meta, snapshot: DurableState }))
     }
 }
@@ -236,7 +240,7 @@ impl RaftSnapshotBuilder<Types> for Driver {
     type SnapshotData = DurableState;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let meta = self.ask(Request::Sync).await?;
+        let meta = self.ask(Question::Sync).await?;
         Ok(Snapshot { meta, snapshot: DurableState })
     }
 }

@@ -42,6 +42,9 @@ pub struct Config {
     /// Commands that wait to be packed into an entry; one more is refused with [`crate::ProposeError::Busy`].
     /// Default 10 000.
     pub queue_commands_max: usize,
+    /// Bytes of the commands that wait to be packed; one that does not fit is refused with
+    /// [`crate::ProposeError::Busy`]. Default 128 MiB; at least `command_bytes_max`, and below 4 GiB.
+    pub queue_bytes_max: usize,
     /// Reads that wait for a round of read index; one more is refused with [`crate::ReadError::Busy`]. Default 10 000.
     pub queue_reads_max: usize,
     /// Longest command; a longer one is refused with [`crate::ProposeError::TooLarge`]. Default 8 MiB.
@@ -72,6 +75,7 @@ impl Config {
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             queue_commands_max: 10_000,
+            queue_bytes_max: 128 << 20,
             queue_reads_max: 10_000,
             command_bytes_max: 8 << 20,
             entry_commands_max: 512,
@@ -95,6 +99,10 @@ impl Config {
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(RaftError::Config { reason: format!("{name} must be at least 1") });
+        }
+        if self.queue_bytes_max < self.command_bytes_max || u32::try_from(self.queue_bytes_max).is_err() {
+            let reason = "queue_bytes_max must be at least command_bytes_max, and below 4 GiB".to_owned();
+            return Err(RaftError::Config { reason });
         }
         if self.member.0 == 0 {
             return Err(RaftError::Config { reason: "member id 0 means \"nobody\"".to_owned() });
@@ -123,6 +131,8 @@ mod tests {
             Config { heartbeat: Duration::ZERO, ..good.clone() },
             Config { election_timeout: Duration::from_millis(200), ..good.clone() },
             Config { queue_commands_max: 0, ..good.clone() },
+            Config { queue_bytes_max: good.command_bytes_max - 1, ..good.clone() },
+            Config { queue_bytes_max: 4 << 30, ..good.clone() },
             Config { entry_bytes_max: 0, ..good.clone() },
             Config { entries_in_flight_max: 0, ..good.clone() },
             Config { snapshot_every_entries: 0, ..good.clone() },

@@ -22,7 +22,7 @@ use crate::{
     fatal::Fatal,
     log::{self, Closed, LogStore, Recovered},
     peers::NoPeers,
-    propose::{Packer, Queued},
+    propose::{Packer, Queue},
     read::{self, Reader},
     types::{LogId, Types},
     waiters::Waiters,
@@ -36,9 +36,8 @@ pub struct Raft<M: Machine>(Arc<Inner<M>>);
 
 struct Inner<M: Machine> {
     member: MemberId,
-    command_bytes_max: usize,
     openraft: Openraft,
-    commands: mpsc::Sender<Queued<M::Answer>>,
+    commands: Queue<M::Answer>,
     readers: mpsc::Sender<Reader>,
     applied: watch::Receiver<Option<LogId>>,
     leadership: watch::Receiver<Leadership>,
@@ -74,7 +73,8 @@ impl<M: Machine> Raft<M> {
     /// leads and has applied all that is committed. `log` has [`crate::SPACES`]; it may be the machine's engine too.
     ///
     /// # Errors
-    /// [`RaftError::Foreign`] if the log belongs to another member or cluster, [`RaftError::Corrupt`] if it is damaged.
+    /// [`RaftError::Foreign`] if the log belongs to another member or cluster, [`RaftError::Corrupt`] if it is damaged,
+    /// [`RaftError::Config`] if its cluster has other voters, which this version can not reach.
     pub async fn start(config: Config, log: Engine, machine: M) -> Result<Self, RaftError> {
         config.validate()?;
         let openraft_config = openraft_config(&config)?;
@@ -99,12 +99,10 @@ impl<M: Machine> Raft<M> {
         tasks.spawn(read::run(openraft.clone(), queue, stop.clone()));
         tasks.close();
 
-        let Config { member, command_bytes_max, .. } = config;
         let running = Mutex::new(Some(Running { packer, threads, log: closed }));
         let stop_on_drop = stop.clone().drop_guard();
         let inner = Inner {
-            member,
-            command_bytes_max,
+            member: config.member,
             openraft,
             commands,
             readers,
@@ -131,15 +129,7 @@ impl<M: Machine> Raft<M> {
     /// # Errors
     /// With [`ProposeError::Unknown`] the command may be applied or not; with any other it is not and never will be.
     pub async fn propose(&self, command: Bytes) -> Result<M::Answer, ProposeError> {
-        let (bytes, bytes_max) = (command.len(), self.0.command_bytes_max);
-        if bytes > bytes_max {
-            return Err(ProposeError::TooLarge { bytes, bytes_max });
-        }
-        let (caller, answer) = oneshot::channel();
-        self.0.commands.try_send(Queued { command, caller }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
-        })?;
+        let answer = self.0.commands.add(command)?;
         answer.await.unwrap_or(Err(ProposeError::Unknown))
     }
 
@@ -336,10 +326,7 @@ mod tests {
     use crate::tests::{Disk, command, config, journal::Journal};
 
     /// A packer beside a member's own, that is told who leads by the test.
-    fn packer(
-        openraft: &Openraft,
-        leadership: Leadership,
-    ) -> (mpsc::Sender<Queued<(u64, Bytes)>>, watch::Sender<Leadership>) {
+    fn packer(openraft: &Openraft, leadership: Leadership) -> (Queue<(u64, Bytes)>, watch::Sender<Leadership>) {
         let (leader, leadership) = watch::channel(leadership);
         let waiters = Arc::new(Waiters::new(config().member.0, u64::MAX));
         let (commands, packer) = Packer::new(&config(), openraft.clone(), waiters, leadership);
@@ -354,8 +341,7 @@ mod tests {
         let raft = Raft::start(config(), disk.log.clone(), machine).await.unwrap();
         let leadership = *raft.leadership().borrow();
         let (commands, leader) = packer(&raft.0.openraft, leadership);
-        let (caller, answer) = oneshot::channel();
-        commands.try_send(Queued { command: command(0), caller }).unwrap();
+        let answer = commands.add(command(0)).unwrap();
         keeper.entered.recv().await.unwrap();
         leader.send_replace(Leadership { leader: Some(MemberId(0xb)), acting: false, ..leadership });
         assert_eq!(answer.await.unwrap(), Err(ProposeError::Unknown));
@@ -381,8 +367,7 @@ mod tests {
         openraft.initialize(BTreeSet::from([config().member.0, 0xb])).await.unwrap();
 
         let (commands, _leader) = packer(&openraft, Leadership::default());
-        let (caller, answer) = oneshot::channel();
-        commands.try_send(Queued { command: command(0), caller }).unwrap();
+        let answer = commands.add(command(0)).unwrap();
         assert_eq!(answer.await.unwrap(), Err(ProposeError::NotLeader { leader: None }));
         assert_eq!(read::read_index(&openraft).await, Err(ReadError::NotLeader { leader: None }));
         assert_eq!(openraft.metrics().borrow_watched().last_log_index, Some(0));

@@ -15,7 +15,7 @@ use openraft::{
     errors::{ClientWriteError, ForwardToLeader},
     impls::ProgressResponder,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,9 +26,34 @@ use crate::{
 };
 
 /// A command and the caller who waits for its answer.
-pub(crate) struct Queued<A> {
-    pub(crate) command: Bytes,
-    pub(crate) caller: Caller<A>,
+struct Queued<A> {
+    command: Bytes,
+    caller: Caller<A>,
+    /// The command's bytes of those that may wait.
+    _room: OwnedSemaphorePermit,
+}
+
+/// Where commands wait to be packed, bounded in number and in bytes.
+pub(crate) struct Queue<A> {
+    commands: mpsc::Sender<Queued<A>>,
+    room: Arc<Semaphore>,
+    command_bytes_max: usize,
+}
+
+impl<A> Queue<A> {
+    /// Adds a command at the end, if there is room, and gives where its answer will come.
+    pub(crate) fn add(&self, command: Bytes) -> Result<oneshot::Receiver<Result<A, ProposeError>>, ProposeError> {
+        let too_large = ProposeError::TooLarge { bytes: command.len(), bytes_max: self.command_bytes_max };
+        let bytes = u32::try_from(command.len()).ok().filter(|_| command.len() <= self.command_bytes_max);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes.ok_or(too_large)?);
+        let room = room.map_err(|_| ProposeError::Busy)?;
+        let (caller, answer) = oneshot::channel();
+        match self.commands.try_send(Queued { command, caller, _room: room }) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(ProposeError::Busy),
+            Err(TrySendError::Closed(_)) => Err(ProposeError::Stopped),
+        }
+    }
 }
 
 /// Packs what is queued into entries until it is stopped.
@@ -67,8 +92,10 @@ impl<A: Send + 'static> Packer<A> {
         raft: openraft::Raft<Types, Driver>,
         waiters: Arc<Waiters<A>>,
         leadership: watch::Receiver<Leadership>,
-    ) -> (mpsc::Sender<Queued<A>>, Self) {
-        let (sender, queue) = mpsc::channel(config.queue_commands_max);
+    ) -> (Queue<A>, Self) {
+        let (commands, queue) = mpsc::channel(config.queue_commands_max);
+        let room = Arc::new(Semaphore::new(config.queue_bytes_max));
+        let sender = Queue { commands, room, command_bytes_max: config.command_bytes_max };
         let limits = Limits {
             member: config.member,
             entry_commands_max: config.entry_commands_max,
@@ -161,7 +188,7 @@ async fn pack<A>(queue: &mut mpsc::Receiver<Queued<A>>, slots: &Arc<Semaphore>, 
     let slot: OwnedSemaphorePermit = Arc::clone(slots).acquire_owned().await.ok()?;
     let mut next = Some(queue.recv().await?);
     let (mut commands, mut callers, mut bytes) = (Vec::new(), Vec::new(), 0);
-    while let Some(Queued { command, caller }) = next.take() {
+    while let Some(Queued { command, caller, .. }) = next.take() {
         // Nobody waits for it, and nothing was promised.
         if !caller.is_closed() {
             bytes += command.len();

@@ -3,6 +3,7 @@ use std::io;
 use openraft::{
     EntryPayload, StorageError, storage::RaftStateMachine, testing::log as suite, type_config::TypeConfigExt,
 };
+use tempfile::TempDir;
 
 use super::*;
 use crate::{
@@ -49,14 +50,16 @@ async fn read(store: &mut LogStore, range: impl RangeBounds<u64> + Clone + Debug
 
 struct Builder;
 
-impl suite::StoreBuilder<Types, LogStore, Driver> for Builder {
-    async fn build(&self) -> Result<((), LogStore, Driver), StorageError<Types>> {
-        let fatal = Fatal::new();
-        let (store, _) = open(Engine::in_memory(SPACES), fatal.clone());
+/// Each store on a disk of its own.
+impl suite::StoreBuilder<Types, LogStore, Driver, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, Driver), StorageError<Types>> {
+        let (dir, fatal) = (tempfile::tempdir().unwrap(), Fatal::new());
+        let engine = Engine::open(dir.path(), SPACES, &engine::Options::default()).unwrap();
+        let (store, _) = open(engine, fatal.clone());
         let machine = Journal::new(Engine::in_memory(journal::SPACES));
         let (driver, applier, _) = apply::driver(machine, Record::default(), Arc::new(Waiters::new(1, 1)), fatal);
         std::thread::spawn(|| applier.run());
-        Ok(((), store, driver))
+        Ok((dir, store, driver))
     }
 }
 
@@ -66,8 +69,8 @@ macro_rules! openraft_suite {
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
             use suite::StoreBuilder as _;
-            let ((), store, driver) = Builder.build().await.unwrap();
-            suite::Suite::<Types, LogStore, Driver, Builder, ()>::$name(store, driver).await.unwrap();
+            let (_dir, store, driver) = Builder.build().await.unwrap();
+            suite::Suite::<Types, LogStore, Driver, Builder, TempDir>::$name(store, driver).await.unwrap();
         }
     )*};
 }
@@ -162,7 +165,7 @@ async fn a_failed_write_stops_the_log_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_from_elsewhere_is_refused() {
     use suite::StoreBuilder as _;
-    let ((), _store, mut driver) = Builder.build().await.unwrap();
+    let (_dir, _store, mut driver) = Builder.build().await.unwrap();
     let meta = crate::types::SnapshotMeta::default();
     let refused = driver.install_snapshot(&meta, crate::types::DurableState).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::Unsupported);

@@ -71,6 +71,27 @@ async fn a_full_queue_refuses_and_the_rest_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_bounded_in_bytes_too() {
+    let disk = Disk::in_memory();
+    let limits = Config { entries_in_flight_max: 1, command_bytes_max: 60, queue_bytes_max: 100, ..config() };
+    let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
+    let raft = Raft::start(limits, disk.log.clone(), machine).await.unwrap();
+    let long = Bytes::from_static(&[1; 60]);
+
+    let mut in_flight = Box::pin(raft.propose(long.clone()));
+    assert!(poll!(&mut in_flight).is_pending());
+    keeper.entered.recv().await.unwrap();
+    let mut queued = Box::pin(raft.propose(long.clone()));
+    assert!(poll!(&mut queued).is_pending());
+    assert_eq!(raft.propose(long.clone()).await, Err(ProposeError::Busy));
+    drop(keeper.passes);
+    assert_eq!(in_flight.await, Ok((0, long.clone())));
+    assert_eq!(queued.await, Ok((1, long.clone())));
+    assert_eq!(raft.propose(long.clone()).await, Ok((2, long)));
+    raft.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn callers_that_go_away_leave_no_place_taken() {
     let disk = Disk::in_memory();
     let config = Config { queue_commands_max: 2, entries_in_flight_max: 1, ..config() };
