@@ -67,7 +67,7 @@ impl Get {
     }
 
     pub(crate) fn into_wire(self) -> pb::RangeRequest {
-        let (key, range_end) = self.range.to_wire();
+        let (key, range_end) = range_to_wire(&self.range);
         let (target, order) = self.sort.map_or((0, 0), |(by, order)| (by.to_wire().into(), order.to_wire().into()));
         pb::RangeRequest {
             key,
@@ -208,7 +208,7 @@ impl Delete {
     }
 
     pub(crate) fn into_wire(self) -> pb::DeleteRangeRequest {
-        let (key, range_end) = self.range.to_wire();
+        let (key, range_end) = range_to_wire(&self.range);
         pb::DeleteRangeRequest { key, range_end, prev_kv: self.prev_kv }
     }
 }
@@ -361,6 +361,14 @@ pub struct CompactResponse {
     pub revision: Revision,
 }
 
+/// A range's `key` and `range_end`. No key is empty, so a range from the empty key is one from the least key there is;
+/// etcd wants it said so.
+pub(crate) fn range_to_wire(range: &KeyRange) -> (Bytes, Bytes) {
+    let (key, range_end) = range.to_wire();
+    let from_least = key.is_empty() && !range_end.is_empty();
+    (if from_least { Bytes::from_static(b"\0") } else { key }, range_end)
+}
+
 fn count(value: i64) -> Result<u64, ClientError> {
     u64::try_from(value).map_err(|_| ClientError::Protocol("a count is negative"))
 }
@@ -420,5 +428,23 @@ impl Client {
         let response: pb::CompactionResponse = self.transport.call(Repeat::IfUnsent, compact).await?;
         let (header, revision) = Header::with_revision(response.header, None)?;
         Ok(CompactResponse { header, revision })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_from_the_empty_key_starts_at_the_least_key() {
+        let cases: [(KeyRange, &[u8], &[u8]); 4] = [
+            (KeyRange::prefix(""), b"\0", b"\0"),
+            (KeyRange::Between("".into(), "b".into()), b"\0", b"b"),
+            (KeyRange::prefix("a"), b"a", b"b"),
+            (KeyRange::One("".into()), b"", b""),
+        ];
+        for (range, key, end) in cases {
+            assert_eq!(range_to_wire(&range), (Bytes::from_static(key), Bytes::from_static(end)), "{range:?}");
+        }
     }
 }

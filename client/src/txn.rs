@@ -1,7 +1,8 @@
 //! Transactions: compare, then do one list of operations or the other, at one revision.
 
 use crate::{
-    Client, ClientError, Delete, DeleteResponse, Get, GetResponse, Header, Put, PutResponse, kv::kv_client,
+    Client, ClientError, Delete, DeleteResponse, Get, GetResponse, Header, Put, PutResponse,
+    kv::{kv_client, range_to_wire},
     transport::Repeat,
 };
 use bytes::Bytes;
@@ -139,7 +140,7 @@ impl Comparison {
 
     fn into_wire(self) -> pb::Compare {
         use pb::compare::{CompareTarget as Target, TargetUnion};
-        let (key, range_end) = self.range.to_wire();
+        let (key, range_end) = range_to_wire(&self.range);
         let (target, union) = match self.target {
             CompareTarget::Version(version) => (Target::Version, TargetUnion::Version(version)),
             CompareTarget::CreateRevision(revision) => (Target::Create, TargetUnion::CreateRevision(revision)),

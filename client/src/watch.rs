@@ -9,7 +9,7 @@
 //! - Dropping the watch cancels it on the server.
 
 use crate::{
-    Client, ClientError, KeyValue,
+    Client, ClientError, Header, KeyValue,
     backoff::{self, Backoff},
     error::{COMPACTED, Failure},
     transport::{MESSAGE_BYTES_MAX, Transport},
@@ -116,6 +116,8 @@ impl Event {
 /// One or more whole revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchBatch {
+    /// Who brought it.
+    pub header: Header,
     /// All that matches up to and with this revision has now been yielded.
     pub revision: Revision,
     /// In order; those of one revision are never spread over two batches. Empty in a progress report.
@@ -313,7 +315,8 @@ impl Cursor {
         }
         let since = match self.next {
             Some(next) => next,
-            None => revision(response)
+            None => Header::from_wire(response.header)
+                .1
                 .ok_or(Broken::Watch(ClientError::Protocol("a watch was created at no revision")))?
                 .next(),
         };
@@ -341,13 +344,13 @@ impl Cursor {
         connection: &mut Connection,
         response: pb::WatchResponse,
     ) -> Result<Option<WatchBatch>, ClientError> {
-        let reached = revision(&response);
+        let (header, reached) = Header::from_wire(response.header);
         connection.partial.extend(response.events);
         if response.fragment {
             return Ok(None);
         }
         if connection.partial.is_empty() {
-            return Ok(reached.and_then(|revision| self.progress(revision)));
+            return Ok(reached.and_then(|revision| self.progress(header, revision)));
         }
         let events = std::mem::take(&mut connection.partial);
         let mut events = events.into_iter().map(Event::from_wire).collect::<Result<Vec<_>, _>>()?;
@@ -357,16 +360,16 @@ impl Cursor {
             return Err(ClientError::Protocol("events are not in the order of their revisions"));
         }
         self.next = Some(revision.next());
-        Ok(Some(WatchBatch { revision, events }))
+        Ok(Some(WatchBatch { header, revision, events }))
     }
 
     /// All up to `revision` was delivered.
-    fn progress(&mut self, revision: Revision) -> Option<WatchBatch> {
+    fn progress(&mut self, header: Header, revision: Revision) -> Option<WatchBatch> {
         if self.next.is_some_and(|next| revision < next) {
             return None;
         }
         self.next = Some(revision.next());
-        self.options.progress.then(|| WatchBatch { revision, events: Vec::new() })
+        self.options.progress.then(|| WatchBatch { header, revision, events: Vec::new() })
     }
 }
 
@@ -387,10 +390,6 @@ impl Broken {
             _ => Self::Connection(status),
         }
     }
-}
-
-fn revision(response: &pb::WatchResponse) -> Option<Revision> {
-    response.header.as_ref().and_then(|header| Revision::new(header.revision))
 }
 
 /// Why the server ended the watch: its words carry no code, so etcd's texts stand for them.

@@ -5,7 +5,7 @@ mod fake;
 use fake::{Fake, Node, PutFault, until};
 use meshstore_client::{Client, ClientError, Code, Compare, Config, Get, Op, OpResponse, Put, Txn};
 use std::{net::TcpListener, time::Duration};
-use types::{KeyRange, LeaseId, Revision};
+use types::{LeaseId, Revision};
 
 fn client(endpoints: impl IntoIterator<Item = String>) -> Client {
     let timeouts = Config { request_timeout: Duration::from_secs(2), ..Config::default() };
@@ -34,7 +34,7 @@ async fn the_same_calls_work_in_process_and_over_a_socket() {
         let [OpResponse::Get(read)] = &inner.responses[..] else { panic!("{inner:?}") };
         assert_eq!((read.kvs[0].key.as_ref(), read.revision.get()), (&b"b"[..], 3));
 
-        let all = client.get(Get::new(KeyRange::prefix(""))).await;
+        let all = client.get(Get::key("")).await;
         assert!(
             matches!(&all, Err(ClientError::Refused { code: Code::InvalidArgument, text })
             if text == "etcdserver: key is not provided"),
