@@ -39,6 +39,9 @@ use self::{bookinfo::Bookinfo, console::Console};
 /// Runs a Bookinfo mesh on loopback: one server, a gateway, four services, a sidecar beside each.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples: the page, until Ctrl-C; and the tour, which measures and ends
+  meshstore demo
+  meshstore demo --tour --port 0")]
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
