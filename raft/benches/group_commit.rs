@@ -1,7 +1,7 @@
 //! How many proposals a second does one member on a real disk agree on, how long does each wait, and how long does the
 //! member take to start on the log that this left?
 //!
-//! Load: N clients, each proposing 256 bytes and waiting for the answer; the machine stores every command. Units:
+//! Load: N clients, each proposing 256 bytes of noise and waiting for the answer; the machine stores every command. Units:
 //! proposals a second, milliseconds. Run `cargo bench -p meshstore-raft --profile dev [-- SECONDS]`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
@@ -17,6 +17,7 @@ use meshstore_raft::{ClusterId, Committed, Config, Machine, MachineError, Member
 use tokio::task::JoinSet;
 
 const STATE: Space = Space::new("state");
+const COMMAND_BYTES: usize = 256;
 
 struct Store {
     engine: Engine,
@@ -66,9 +67,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn measure(dir: &Path, clients: usize, span: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let raft = start(dir).await?;
     let (entries_before, started) = (raft.status().log_index, Instant::now());
-    let mut tasks = JoinSet::new();
-    for _ in 0..clients {
-        tasks.spawn(propose_until(raft.clone(), started + span));
+    let (noise, mut tasks) = (noise(), JoinSet::new());
+    for client in 0..clients {
+        tasks.spawn(propose_until(raft.clone(), noise.clone(), client, started + span));
     }
     let mut latencies: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
     let elapsed = started.elapsed();
@@ -104,14 +105,25 @@ fn folder_bytes(dir: &Path) -> std::io::Result<u64> {
     std::fs::read_dir(dir)?.map(|file| Ok(file?.metadata()?.len())).sum()
 }
 
-async fn propose_until(raft: Raft<Store>, end: Instant) -> Vec<Duration> {
-    let command = Bytes::from_static(&[7; 256]);
-    let mut latencies = Vec::new();
+/// Proposes ever different parts of `noise`.
+async fn propose_until(raft: Raft<Store>, noise: Bytes, client: usize, end: Instant) -> Vec<Duration> {
+    let (mut at, mut latencies) = (client * COMMAND_BYTES, Vec::new());
     while Instant::now() < end {
+        at = (at + 4_099) % (noise.len() - COMMAND_BYTES);
         let asked = Instant::now();
-        if raft.propose(command.clone()).await.is_ok() {
+        if raft.propose(noise.slice(at..at + COMMAND_BYTES)).await.is_ok() {
             latencies.push(asked.elapsed());
         }
     }
     latencies
+}
+
+/// A megabyte that does not compress (xorshift).
+fn noise() -> Bytes {
+    let next = |state: &u64| {
+        let state = state ^ (state << 13);
+        let state = state ^ (state >> 7);
+        Some(state ^ (state << 17))
+    };
+    std::iter::successors(Some(0x2545_f491_4f6c_dd1d), next).take(1 << 17).flat_map(u64::to_le_bytes).collect()
 }
