@@ -35,7 +35,7 @@ pub(crate) fn log_id(term: u64, index: u64) -> LogId {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DurableState;
 
-/// Who proposed an entry: this start of this member, and its how manieth. No two entries of a log bear the same tag.
+/// Who proposed an entry, and which of its entries it is. No two entries of a log bear the same tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) member: u64,
