@@ -280,7 +280,7 @@ impl Cursor {
         };
         let opened = timeout(self.transport.request_timeout(), open).await;
         let opened = opened.unwrap_or_else(|_| Err(Status::unavailable("no answer to a watch")));
-        let (responses, created) = opened.map_err(|status| Broken::of(status))?;
+        let (responses, created) = opened.map_err(Broken::of)?;
         let since = self.created(&created)?;
         let connection = Connection { responses, _requests: requests, partial: Vec::new(), opened: Instant::now() };
         Ok((connection, since))

@@ -1,0 +1,362 @@
+//! `get`, `put`, `del`, `watch` and `compaction`.
+
+use super::{
+    KeyVerb, Session,
+    connection::Flags,
+    failure::{Exit, Failure},
+    lease_id,
+    output::{Response, Shown},
+    range,
+};
+use client::{ClientError, Delete, Get, Put, SortBy, SortOrder, WatchOptions};
+use futures_util::StreamExt;
+use std::io::{Read, Write};
+use types::{LeaseId, Revision};
+
+/// Reads keys.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  meshstore get foo
+  meshstore get --prefix /mesh/config/ --keys-only
+  meshstore get a z --limit 10 --sort-by modify --order descend
+  meshstore get foo --rev 42 -w json")]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    request: GetRequest,
+    /// Print values only (format simple)
+    #[arg(long)]
+    print_value_only: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What to read; also in a transaction.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of etcdctl's")]
+pub(crate) struct GetRequest {
+    /// The key, or the first of a range
+    key: String,
+    /// The end of the range, itself not in it
+    range_end: Option<String>,
+    /// All keys that start with KEY
+    #[arg(long)]
+    prefix: bool,
+    /// KEY and all that follow
+    #[arg(long)]
+    from_key: bool,
+    /// Most keys to print; 0 is all
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    limit: u32,
+    /// The revision to read at; 0 is the latest
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    rev: i64,
+    /// What to sort by
+    #[arg(long, value_enum, ignore_case = true)]
+    sort_by: Option<SortTarget>,
+    /// How to sort
+    #[arg(long, value_enum, ignore_case = true)]
+    order: Option<Order>,
+    /// Print keys only
+    #[arg(long)]
+    keys_only: bool,
+    /// Print only how many there are
+    #[arg(long)]
+    count_only: bool,
+    /// l: linearizable; s: serializable, from the endpoint's own state, which may be stale
+    #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
+    consistency: Consistency,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SortTarget {
+    Create,
+    Key,
+    Modify,
+    Value,
+    Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Order {
+    Ascend,
+    Descend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Consistency {
+    #[value(name = "l")]
+    Linearizable,
+    #[value(name = "s")]
+    Serializable,
+}
+
+/// A revision flag, 0 meaning none.
+fn revision(value: i64) -> Result<Option<Revision>, Failure> {
+    match value {
+        0 => Ok(None),
+        value => Revision::new(value).map(Some).ok_or_else(|| Failure::bad_args(format!("{value} is not a revision"))),
+    }
+}
+
+impl GetRequest {
+    pub(crate) fn read(&self) -> Result<Get, Failure> {
+        let by = self.sort_by.map(|target| match target {
+            SortTarget::Create => SortBy::CreateRevision,
+            SortTarget::Key => SortBy::Key,
+            SortTarget::Modify => SortBy::ModRevision,
+            SortTarget::Value => SortBy::Value,
+            SortTarget::Version => SortBy::Version,
+        });
+        let order = self.order.map(|order| match order {
+            Order::Ascend => SortOrder::Ascending,
+            Order::Descend => SortOrder::Descending,
+        });
+        let sort = match (by, order) {
+            (None, None) => None,
+            (by, order) => Some((by.unwrap_or(SortBy::Key), order.unwrap_or(SortOrder::Ascending))),
+        };
+        let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)?;
+        Ok(Get {
+            limit: Some(self.limit).filter(|&limit| limit > 0),
+            revision: revision(self.rev)?,
+            sort,
+            serializable: self.consistency == Consistency::Serializable,
+            keys_only: self.keys_only,
+            count_only: self.count_only,
+            ..Get::new(range)
+        })
+    }
+}
+
+impl GetArgs {
+    fn shown(&self) -> Result<Shown, Failure> {
+        match (self.request.count_only, self.print_value_only, self.request.keys_only) {
+            (_, true, true) => Err(Failure::bad_args("`--keys-only` and `--print-value-only` leave nothing to print")),
+            (true, _, _) => Ok(Shown::Count),
+            (false, true, false) => Ok(Shown::Value),
+            (false, false, _) => Ok(Shown::KeyAndValue),
+        }
+    }
+}
+
+impl KeyVerb for GetArgs {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    async fn run(self, session: Session) -> Result<(), Failure> {
+        let (request, shown) = (self.request.read()?, self.shown()?);
+        let session = session.without_table()?;
+        let response = session.client()?.get(request).await?;
+        session.print(&Response::Get(&response, shown))
+    }
+}
+
+/// Writes a key. Without VALUE, it is read from standard input.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  meshstore put foo bar
+  meshstore put config < config.yaml
+  meshstore put foo bar --lease 32695410dcc0ca06
+  meshstore put foo --ignore-value --lease 32695410dcc0ca06")]
+pub(crate) struct PutArgs {
+    #[command(flatten)]
+    request: PutRequest,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What to write; also in a transaction.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutRequest {
+    /// The key
+    key: String,
+    /// The value; standard input where it is left out
+    #[arg(allow_hyphen_values = true)]
+    value: Option<String>,
+    /// The lease that the key is to live by, hexadecimal
+    #[arg(long, value_name = "ID", value_parser = lease_id)]
+    lease: Option<LeaseId>,
+    /// Print what the key was before
+    #[arg(long)]
+    prev_kv: bool,
+    /// Keep the key's value
+    #[arg(long, conflicts_with = "value")]
+    ignore_value: bool,
+    /// Keep the key's lease
+    #[arg(long, conflicts_with = "lease")]
+    ignore_lease: bool,
+}
+
+impl PutRequest {
+    /// `missing` brings the value where it is neither given nor to be kept.
+    pub(crate) fn read(self, missing: impl FnOnce() -> Result<Vec<u8>, Failure>) -> Result<Put, Failure> {
+        let value = match self.value {
+            Some(value) => value.into_bytes(),
+            None if self.ignore_value => Vec::new(),
+            None => missing()?,
+        };
+        Ok(Put {
+            lease: self.lease,
+            prev_kv: self.prev_kv,
+            ignore_value: self.ignore_value,
+            ignore_lease: self.ignore_lease,
+            ..Put::new(self.key, value)
+        })
+    }
+}
+
+impl KeyVerb for PutArgs {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    async fn run(self, session: Session) -> Result<(), Failure> {
+        let session = session.without_table()?;
+        let put = self.request.read(|| {
+            let mut value = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut value)?;
+            Ok(value)
+        })?;
+        let response = session.client()?.put(put).await?;
+        session.print(&Response::Put(&response))
+    }
+}
+
+/// Deletes keys.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  meshstore del foo --prev-kv
+  meshstore del --prefix tmp/
+  meshstore del a c")]
+pub(crate) struct DelArgs {
+    #[command(flatten)]
+    request: DelRequest,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What to delete; also in a transaction.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DelRequest {
+    /// The key, or the first of a range
+    key: String,
+    /// The end of the range, itself not in it
+    range_end: Option<String>,
+    /// All keys that start with KEY
+    #[arg(long)]
+    prefix: bool,
+    /// KEY and all that follow
+    #[arg(long)]
+    from_key: bool,
+    /// Print what the keys were
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+impl DelRequest {
+    pub(crate) fn read(&self) -> Result<Delete, Failure> {
+        let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)?;
+        Ok(Delete { range, prev_kv: self.prev_kv })
+    }
+}
+
+impl KeyVerb for DelArgs {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    async fn run(self, session: Session) -> Result<(), Failure> {
+        let session = session.without_table()?;
+        let response = session.client()?.delete(self.request.read()?).await?;
+        session.print(&Response::Delete(&response))
+    }
+}
+
+/// Prints what happens to keys, until Ctrl-C.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  meshstore watch foo
+  meshstore watch --prefix /mesh/ --rev 42
+  meshstore watch a z --prev-kv -w json")]
+pub(crate) struct WatchArgs {
+    /// The key, or the first of a range
+    key: String,
+    /// The end of the range, itself not in it
+    range_end: Option<String>,
+    /// All keys that start with KEY
+    #[arg(long)]
+    prefix: bool,
+    /// The first revision to print; 0 is what comes from now on
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    rev: i64,
+    /// Print what each key was before, too
+    #[arg(long)]
+    prev_kv: bool,
+    /// Print an empty response when the server reports progress (formats json and fields)
+    #[arg(long)]
+    progress_notify: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl KeyVerb for WatchArgs {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    async fn run(self, session: Session) -> Result<(), Failure> {
+        let session = session.without_table()?;
+        let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, false)?;
+        let options = WatchOptions {
+            start: revision(self.rev)?,
+            prev_kv: self.prev_kv,
+            progress: self.progress_notify,
+            ..WatchOptions::default()
+        };
+        let mut watch = session.client()?.watch(range, options).await?;
+        while let Some(batch) = watch.next().await {
+            session.print(&Response::Watch(&batch.map_err(|error| ended(&error))?))?;
+            std::io::stdout().flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// As etcdctl tells the end of a watch, and where to go on.
+fn ended(error: &ClientError) -> Failure {
+    let failure = Failure::new(Exit::Interrupted, format!("watch was canceled ({error})"));
+    match error {
+        ClientError::Compacted { oldest: Some(oldest), .. } => failure.next(format!("watch from --rev {oldest}")),
+        _ => failure,
+    }
+}
+
+/// Gives up history before a revision.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  meshstore compaction 1000
+  meshstore compaction --physical 1000")]
+pub(crate) struct CompactionArgs {
+    /// The oldest revision to keep
+    revision: i64,
+    /// Wait until the space is given back
+    #[arg(long)]
+    physical: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl KeyVerb for CompactionArgs {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    async fn run(self, session: Session) -> Result<(), Failure> {
+        let session = session.without_table()?;
+        let malformed = || Failure::bad_args(format!("{} is not a revision", self.revision));
+        let revision = Revision::new(self.revision).ok_or_else(malformed)?;
+        let response = session.client()?.compact(revision, self.physical).await?;
+        session.print(&Response::Compact(&response, revision))
+    }
+}

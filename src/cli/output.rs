@@ -1,0 +1,136 @@
+//! What the key verbs print: etcdctl's formats, to the byte where scripts read them.
+//!
+//! Owns: the formats. `simple` is for people and pipes, `json` and `fields` for programs, `table` for what has columns.
+
+mod fields;
+mod json;
+mod quote;
+mod simple;
+pub(crate) mod table;
+
+use super::failure::{Exit, Failure};
+use bytes::Bytes;
+use client::{
+    CompactResponse, DeleteResponse, GetResponse, GrantResponse, Header, KeepAliveResponse, LeasesResponse,
+    MemberListResponse, PutResponse, StatusResponse, TimeToLiveResponse, TxnResponse, WatchBatch,
+};
+use std::{io, time::Duration};
+use types::{LeaseId, Revision};
+
+/// A format of `--write-out`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Lines, as etcdctl writes them by default
+    #[default]
+    Simple,
+    /// One JSON object a response
+    Json,
+    /// `"Name" : value` lines
+    Fields,
+    /// A table, for `member list` and `endpoint`
+    Table,
+}
+
+impl Format {
+    /// Reads the name that an environment variable holds.
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        <Self as clap::ValueEnum>::from_str(name, false).map_err(|_| format!("{name:?} is not an output format"))
+    }
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Printer {
+    pub(crate) format: Format,
+    /// Keys and values in hexadecimal.
+    pub(crate) hex: bool,
+}
+
+/// How one endpoint answered a request for its state.
+#[derive(Debug)]
+pub(crate) struct EndpointStatus {
+    pub(crate) endpoint: String,
+    pub(crate) status: StatusResponse,
+}
+
+/// Whether one endpoint's cluster answers.
+#[derive(Debug)]
+pub(crate) struct EndpointHealth {
+    pub(crate) endpoint: String,
+    pub(crate) took: Duration,
+    /// Why it does not.
+    pub(crate) error: Option<String>,
+}
+
+/// What of a key is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    KeyAndValue,
+    Value,
+    Count,
+}
+
+/// Everything that the key verbs print.
+#[derive(Debug)]
+pub(crate) enum Response<'a> {
+    Get(&'a GetResponse, Shown),
+    Put(&'a PutResponse),
+    Delete(&'a DeleteResponse),
+    Txn(&'a TxnResponse),
+    Watch(&'a WatchBatch),
+    Compact(&'a CompactResponse, Revision),
+    Grant(&'a GrantResponse),
+    Revoke(Header, Revision, LeaseId),
+    KeepAlive(&'a KeepAliveResponse),
+    TimeToLive(&'a TimeToLiveResponse, bool),
+    Leases(&'a LeasesResponse),
+    Members(&'a MemberListResponse),
+    Status(&'a [EndpointStatus]),
+    Health(&'a [EndpointHealth]),
+}
+
+impl Printer {
+    /// Refuses a format before anything is sent, for verbs that have no columns.
+    pub(crate) fn without_table(self) -> Result<Self, Failure> {
+        if self.format == Format::Table {
+            let failure = Failure::new(Exit::BadFeature, "table is not an output format of this verb");
+            return Err(failure.next("use -w simple, json or fields"));
+        }
+        Ok(self)
+    }
+
+    /// Prints a response.
+    pub(crate) fn print(self, response: &Response<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+        match self.format {
+            Format::Simple => simple::print(response, self.hex, out),
+            Format::Json => json::print(response, out),
+            Format::Fields => fields::print(response, self.hex, out),
+            Format::Table => table::print(response, out),
+        }
+    }
+}
+
+/// A key or value for people: as it is, or `\x66\x6f`.
+fn text(bytes: &Bytes, hex: bool) -> Vec<u8> {
+    if hex { quote::hex(bytes).into_bytes() } else { bytes.to_vec() }
+}
+
+/// Bytes with a decimal unit, as etcdctl rounds them.
+fn size(bytes: i64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let bytes = u64::try_from(bytes).unwrap_or(0);
+    let (mut scaled, mut unit) = (u128::from(bytes) * 10, 0);
+    while scaled >= 10_000 && unit + 1 < UNITS.len() {
+        scaled = (scaled + 500) / 1000;
+        unit += 1;
+    }
+    let (whole, tenth) = (scaled / 10, scaled % 10);
+    if unit == 0 || scaled >= 100 {
+        format!("{} {}", if unit > 0 && tenth >= 5 { whole + 1 } else { whole }, UNITS[unit])
+    } else {
+        format!("{whole}.{tenth} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests;

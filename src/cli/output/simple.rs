@@ -1,0 +1,126 @@
+//! `-w simple`.
+
+use super::{EndpointHealth, EndpointStatus, Response, Shown, size, text};
+use client::{DeleteResponse, Event, GetResponse, KeyValue, OpResponse, PutResponse, TimeToLiveResponse, TxnResponse};
+use std::io::{Result, Write};
+
+pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> Result<()> {
+    match response {
+        Response::Get(response, shown) => get(response, *shown, hex, out),
+        Response::Put(response) => put(response, hex, out),
+        Response::Delete(response) => delete(response, hex, out),
+        Response::Txn(response) => txn(response, hex, out),
+        Response::Watch(batch) => batch.events.iter().try_for_each(|one| event(one, hex, out)),
+        Response::Compact(_, compacted) => writeln!(out, "compacted revision {compacted}"),
+        Response::Grant(grant) => writeln!(out, "lease {} granted with TTL({}s)", grant.id, grant.ttl.as_secs()),
+        Response::Revoke(_, _, id) => writeln!(out, "lease {id} revoked"),
+        Response::KeepAlive(kept) => writeln!(out, "lease {} keepalived with TTL({})", kept.id, kept.ttl.as_secs()),
+        Response::TimeToLive(response, keys) => time_to_live(response, *keys, out),
+        Response::Leases(response) => {
+            writeln!(out, "found {} leases", response.leases.len())?;
+            response.leases.iter().try_for_each(|id| writeln!(out, "{id}"))
+        }
+        Response::Members(response) => {
+            response.members.iter().try_for_each(|member| writeln!(out, "{}", row(&super::table::member(member))))
+        }
+        Response::Status(all) => all.iter().try_for_each(|status| writeln!(out, "{}", row(&endpoint_status(status)))),
+        Response::Health(all) => all.iter().try_for_each(|health| endpoint_health(health, out)),
+    }
+}
+
+fn row(cells: &[String]) -> String {
+    cells.join(", ")
+}
+
+fn line(bytes: &[u8], out: &mut dyn Write) -> Result<()> {
+    out.write_all(bytes)?;
+    out.write_all(b"\n")
+}
+
+fn key_value(kv: &KeyValue, shown: Shown, hex: bool, out: &mut dyn Write) -> Result<()> {
+    if shown == Shown::KeyAndValue {
+        line(&text(&kv.key, hex), out)?;
+    }
+    line(&text(&kv.value, hex), out)
+}
+
+fn get(response: &GetResponse, shown: Shown, hex: bool, out: &mut dyn Write) -> Result<()> {
+    if shown == Shown::Count {
+        return writeln!(out, "{}", response.count);
+    }
+    response.kvs.iter().try_for_each(|kv| key_value(kv, shown, hex, out))
+}
+
+fn put(response: &PutResponse, hex: bool, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "OK")?;
+    response.prev_kv.iter().try_for_each(|kv| key_value(kv, Shown::KeyAndValue, hex, out))
+}
+
+fn delete(response: &DeleteResponse, hex: bool, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "{}", response.deleted)?;
+    response.prev_kvs.iter().try_for_each(|kv| key_value(kv, Shown::KeyAndValue, hex, out))
+}
+
+fn txn(response: &TxnResponse, hex: bool, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "{}", if response.succeeded { "SUCCESS" } else { "FAILURE" })?;
+    for op in &response.responses {
+        writeln!(out)?;
+        match op {
+            OpResponse::Get(response) => get(response, Shown::KeyAndValue, hex, out)?,
+            OpResponse::Put(response) => put(response, hex, out)?,
+            OpResponse::Delete(response) => delete(response, hex, out)?,
+            OpResponse::Txn(response) => txn(response, hex, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// The kind, what was, and what is: a deleted key has an empty value.
+fn event(event: &Event, hex: bool, out: &mut dyn Write) -> Result<()> {
+    let (Event::Put { prev, .. } | Event::Delete { prev, .. }) = event;
+    line(if matches!(event, Event::Put { .. }) { b"PUT" } else { b"DELETE" }, out)?;
+    prev.iter().try_for_each(|kv| key_value(kv, Shown::KeyAndValue, hex, out))?;
+    match event {
+        Event::Put { kv, .. } => key_value(kv, Shown::KeyAndValue, hex, out),
+        Event::Delete { key, .. } => {
+            line(&text(key, hex), out)?;
+            line(b"", out)
+        }
+    }
+}
+
+fn time_to_live(response: &TimeToLiveResponse, keys: bool, out: &mut dyn Write) -> Result<()> {
+    let TimeToLiveResponse { id, granted, .. } = response;
+    let Some(remaining) = response.remaining else { return writeln!(out, "lease {id} already expired") };
+    write!(out, "lease {id} granted with TTL({}s), remaining({}s)", granted.as_secs(), remaining.as_secs())?;
+    if keys {
+        let keys: Vec<_> = response.keys.iter().map(|key| String::from_utf8_lossy(key)).collect();
+        write!(out, ", attached keys([{}])", keys.join(" "))?;
+    }
+    writeln!(out)
+}
+
+/// The columns of an endpoint's state.
+pub(crate) fn endpoint_status(status: &EndpointStatus) -> [String; 10] {
+    let EndpointStatus { endpoint, status } = status;
+    [
+        endpoint.clone(),
+        format!("{:x}", status.header.member_id),
+        status.version.clone(),
+        size(status.db_size_bytes),
+        (status.leader == status.header.member_id).to_string(),
+        status.is_learner.to_string(),
+        status.raft_term.to_string(),
+        status.raft_index.to_string(),
+        status.raft_applied_index.to_string(),
+        status.errors.join(", "),
+    ]
+}
+
+fn endpoint_health(health: &EndpointHealth, out: &mut dyn Write) -> Result<()> {
+    let EndpointHealth { endpoint, took, error } = health;
+    match error {
+        None => writeln!(out, "{endpoint} is healthy: successfully committed proposal: took = {took:?}"),
+        Some(error) => writeln!(out, "{endpoint} is unhealthy: failed to commit proposal: {error}"),
+    }
+}

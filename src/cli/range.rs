@@ -1,0 +1,50 @@
+//! The keys that a key verb means, from its arguments and flags.
+
+use super::failure::Failure;
+use bytes::Bytes;
+use types::KeyRange;
+
+/// Reads `KEY [RANGE_END] [--prefix | --from-key]`.
+pub(crate) fn parse(key: &str, end: Option<&str>, prefix: bool, from_key: bool) -> Result<KeyRange, Failure> {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    match (end, prefix, from_key) {
+        (_, true, true) => {
+            Err(Failure::bad_args("`--prefix` and `--from-key` cannot be set at the same time, choose one"))
+        }
+        (Some(_), true, _) | (Some(_), _, true) => {
+            Err(Failure::bad_args("a range end goes with neither `--prefix` nor `--from-key`"))
+        }
+        (None, true, false) => Ok(KeyRange::prefix(bytes(key))),
+        (None, false, true) => Ok(KeyRange::AtLeast(bytes(key))),
+        (Some(end), false, false) => Ok(KeyRange::from_wire(bytes(key), bytes(end))),
+        (None, false, false) if key.is_empty() => {
+            Err(Failure::bad_args("no key is empty").next("all keys are `\"\" --prefix`"))
+        }
+        (None, false, false) => Ok(KeyRange::One(bytes(key))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_and_flags_name_a_range() {
+        let cases = [
+            (("a", None, false, false), Some(KeyRange::One("a".into()))),
+            (("a", Some("c"), false, false), Some(KeyRange::Between("a".into(), "c".into()))),
+            (("a", Some("\0"), false, false), Some(KeyRange::AtLeast("a".into()))),
+            (("a", None, true, false), Some(KeyRange::Between("a".into(), "b".into()))),
+            (("a", None, false, true), Some(KeyRange::AtLeast("a".into()))),
+            (("", None, true, false), Some(KeyRange::all())),
+            (("", None, false, false), None),
+            (("a", None, true, true), None),
+            (("a", Some("c"), true, false), None),
+            (("a", Some("c"), false, true), None),
+        ];
+        for (arguments, expected) in cases {
+            let (key, end, prefix, from_key) = arguments;
+            assert_eq!(parse(key, end, prefix, from_key).ok(), expected, "{arguments:?}");
+        }
+    }
+}

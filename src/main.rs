@@ -1,0 +1,14 @@
+//! The binary `meshstore`.
+
+mod bootstrap;
+mod cli;
+mod demo;
+mod member;
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    demo::lifeline::hold();
+    cli::run().await
+}
