@@ -1,0 +1,75 @@
+//! The ledger as readers see it: what was applied and written.
+
+use engine::Engine;
+
+use super::{
+    LedgerError, SPACE,
+    command::Genesis,
+    merkle::TreeHead,
+    record::{Head, IssuedRecord, Place, Token, key},
+};
+use crate::time::Time;
+
+/// Reads the ledger. Clones read the same.
+#[derive(Clone, Debug)]
+pub struct LedgerView(Engine);
+
+impl LedgerView {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self(engine)
+    }
+
+    /// How the authority was founded; `None` before it is.
+    pub fn genesis(&self) -> Result<Option<Genesis>, LedgerError> {
+        Ok(self.0.get(SPACE, key::GENESIS)?.as_deref().map(Genesis::decode).transpose()?)
+    }
+
+    /// The ledger's time.
+    pub fn time(&self) -> Result<Time, LedgerError> {
+        self.head().map(|head| head.time)
+    }
+
+    /// The Merkle tree over all entries so far.
+    pub fn tree_head(&self) -> Result<TreeHead, LedgerError> {
+        self.head().map(|head| head.tree.head())
+    }
+
+    /// What was issued there; `None` if nothing was, or if it is forgotten since it expired.
+    pub fn issued(&self, place: Place) -> Result<Option<IssuedRecord>, LedgerError> {
+        Ok(self.0.get(SPACE, &key::issued(place))?.as_deref().map(IssuedRecord::decode).transpose()?)
+    }
+
+    /// The latest issued, newest first, without those that have expired by the ledger's time. At most `limit`.
+    pub fn latest(&self, limit: usize) -> Result<Vec<IssuedRecord>, LedgerError> {
+        let now = self.time()?;
+        let mut records = Vec::new();
+        let mut cursor = self.0.cursor(SPACE)?;
+        cursor.seek_back(&[key::ISSUED + 1]);
+        // Nothing is stored at the bare next letter, but the walk may not rely on it.
+        while records.len() < limit
+            && let Some((found, row)) = cursor.entry().filter(|(found, _)| found[0] >= key::ISSUED)
+        {
+            if found[0] == key::ISSUED {
+                let record = IssuedRecord::decode(row)?;
+                if record.not_after >= now {
+                    records.push(record);
+                }
+            }
+            cursor.previous();
+        }
+        cursor.status()?;
+        Ok(records)
+    }
+
+    /// The identity that a token's bearer would be given, while it is worth asking: used ones too, since a repeated
+    /// request is answered again.
+    pub(crate) fn token_identity(&self, hash: &[u8; 32], now: Time) -> Result<Option<types::SpiffeId>, LedgerError> {
+        let token = self.0.get(SPACE, &key::token(hash))?.as_deref().map(Token::decode).transpose()?;
+        Ok(token.filter(|token| token.used || token.expires > now).map(|token| token.spiffe_id))
+    }
+
+    pub(super) fn head(&self) -> Result<Head, LedgerError> {
+        let row = self.0.get(SPACE, key::HEAD)?;
+        Ok(row.as_deref().map(Head::decode).transpose()?.unwrap_or_else(Head::empty))
+    }
+}
