@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::Refusal;
 
-/// Longest lease that can be granted. Source: etcd `lease.MaxLeaseTTL`.
-pub const LEASE_TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
+/// Longest lease that can be granted: 9 000 000 000 s. Source: etcd `lease.MaxLeaseTTL`.
+pub const LEASE_TTL_MAX: Duration = Duration::from_hours(2_500_000);
 
 /// Limits of one member's store. Only [`validate`](crate::validate()) and queues depend on them, never what apply does.
 #[derive(Clone, Debug)]

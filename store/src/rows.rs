@@ -14,6 +14,9 @@ use engine::Cursor;
 
 use crate::StoreError;
 
+/// The key and value of a row.
+pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
+
 /// A walk over the rows of one space.
 pub(crate) struct Rows<'a> {
     cursor: Cursor<'a>,
@@ -55,7 +58,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The row here; `None` after the last.
-    pub(crate) fn entry(&self) -> Result<Option<(&[u8], &[u8])>, StoreError> {
+    pub(crate) fn entry(&self) -> Result<Option<Entry<'_>>, StoreError> {
         if let Some((key, row)) = self.overlaid_first() {
             return Ok(Some((key, row)));
         }

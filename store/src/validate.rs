@@ -118,7 +118,7 @@ fn branch(ops: &[Op]) -> Result<Writes<'_>, Refusal> {
     Ok(all)
 }
 
-impl<'a> Writes<'a> {
+impl Writes<'_> {
     fn clashes(&self, other: &Self) -> bool {
         other.puts.iter().any(|key| self.puts.contains(key)) || self.deletes_a_put(other) || other.deletes_a_put(self)
     }

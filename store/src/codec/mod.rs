@@ -133,7 +133,9 @@ impl Write for Vec<u8> {
 
     fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
         self.number(items.len() as u64);
-        items.iter().for_each(|item| write(self, item));
+        for item in items {
+            write(self, item);
+        }
     }
 
     fn optional(&mut self, value: Option<i64>) {

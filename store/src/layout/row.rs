@@ -2,7 +2,7 @@
 //!
 //! Owns: the bytes of the values in the key space and in history.
 //!
-//! - A version holds all that HashKV and a watch need but its key and revision, which are in its row's key.
+//! - A version holds all that `HashKV` and a watch need but its key and revision, which are in its row's key.
 //! - A step of history names the version that it superseded, so that a sweep need look nowhere else.
 
 use bytes::Bytes;

@@ -83,7 +83,7 @@ impl<'a> Snapshot<'a> {
             Some(asked) => readable(asked, self.revision, self.compacted)?,
         };
         let mut pick = Pick::new(range);
-        self.scan(&range.keys, at, |found| pick.see(found).map(Continue))?;
+        self.scan(&range.keys, at, |found| pick.see(&found).map(Continue))?;
         Ok(pick.answer(self.revision))
     }
 
@@ -139,9 +139,7 @@ impl<'a> Snapshot<'a> {
                 }
                 decided.clear();
                 decided.extend_from_slice(versions);
-            } else if steps < STEPS_BEFORE_SEEK {
-                steps += 1;
-            } else {
+            } else if steps == STEPS_BEFORE_SEEK {
                 steps = 0;
                 if older {
                     layout::end_of_versions(&mut target, versions);
@@ -150,6 +148,8 @@ impl<'a> Snapshot<'a> {
                 }
                 self.rows.seek(&target);
                 continue;
+            } else {
+                steps += 1;
             }
             self.rows.next();
         }

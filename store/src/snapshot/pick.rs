@@ -29,7 +29,7 @@ impl<'a> Pick<'a> {
         Self { range, limit, kept: Vec::new(), count: 0, passed: 0 }
     }
 
-    pub(super) fn see(&mut self, found: Found<'_>) -> Result<(), StoreError> {
+    pub(super) fn see(&mut self, found: &Found<'_>) -> Result<(), StoreError> {
         self.count += 1;
         let Range { mod_revisions, create_revisions, show, order, .. } = self.range;
         if *show == Show::CountOnly

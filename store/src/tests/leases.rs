@@ -57,5 +57,5 @@ fn a_lease_is_known_within_its_batch() {
     assert_eq!(refusals, expected);
     assert_eq!(rig.show(KeyRange::all()), Vec::<String>::new());
     rig.reopen();
-    assert_eq!(rig.view().leases(), [Lease { id: lease(1), ttl: Duration::from_secs(60) }]);
+    assert_eq!(rig.view().leases(), [Lease { id: lease(1), ttl: Duration::from_mins(1) }]);
 }

@@ -164,7 +164,7 @@ pub(crate) fn compact(revision: i64) -> Command {
 }
 
 pub(crate) fn grant(id: i64) -> Command {
-    Command::LeaseGrant(LeaseGrant { id: lease(id), ttl: Duration::from_secs(60) })
+    Command::LeaseGrant(LeaseGrant { id: lease(id), ttl: Duration::from_mins(1) })
 }
 
 pub(crate) fn revoke(ids: &[i64]) -> Command {

@@ -253,7 +253,9 @@ fn select(range: &Range, keys: &Keys, revision: Revision) -> RangeAnswer {
     let more = kvs.len() > limit;
     kvs.truncate(limit);
     if range.show == Show::KeysOnly {
-        kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        for kv in &mut kvs {
+            kv.value = Bytes::new();
+        }
     }
     RangeAnswer { revision, kvs, more, count }
 }

@@ -26,30 +26,26 @@ impl<T> Default for Interest<T> {
 impl<T: Ord + Copy> Interest<T> {
     /// Adds one who watches a range; whether nobody watched exactly it before.
     pub(super) fn insert(&mut self, keys: &KeyRange, who: T) -> bool {
-        match interval(keys) {
-            Some(interval) => self.ranges.insert(interval, who),
-            None => {
-                let watching = self.keys.entry(keys.start().clone()).or_default();
-                let first = watching.is_empty();
-                watching.insert(who);
-                first
-            }
+        if let Some(interval) = interval(keys) {
+            return self.ranges.insert(interval, who);
         }
+        let watching = self.keys.entry(keys.start().clone()).or_default();
+        let first = watching.is_empty();
+        watching.insert(who);
+        first
     }
 
     /// Removes one who watched a range; whether nobody watches exactly it any more.
     pub(super) fn remove(&mut self, keys: &KeyRange, who: T) -> bool {
-        match interval(keys) {
-            Some(interval) => self.ranges.remove(&interval, who),
-            None => {
-                let Some(watching) = self.keys.get_mut(keys.start()) else { return false };
-                let last = watching.remove(&who) && watching.is_empty();
-                if last {
-                    self.keys.remove(keys.start());
-                }
-                last
-            }
+        if let Some(interval) = interval(keys) {
+            return self.ranges.remove(&interval, who);
         }
+        let Some(watching) = self.keys.get_mut(keys.start()) else { return false };
+        let last = watching.remove(&who) && watching.is_empty();
+        if last {
+            self.keys.remove(keys.start());
+        }
+        last
     }
 
     /// Visits all who watch `key`; more than once who watches it by several ranges.

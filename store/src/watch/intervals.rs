@@ -83,13 +83,13 @@ impl<T: Ord + Copy> Intervals<T> {
 
     /// Visits all who are interested in an interval that holds `key`.
     pub(super) fn stab(&self, key: &[u8], visit: &mut impl FnMut(T)) {
-        stab(&self.root, key, visit);
+        stab(self.root.as_deref(), key, visit);
     }
 
     /// All intervals, in order.
     pub(super) fn all(&self) -> Vec<Interval> {
         let mut all = Vec::new();
-        walk(&self.root, &mut |interval| all.push(interval.clone()));
+        walk(self.root.as_deref(), &mut |interval| all.push(interval.clone()));
         all
     }
 }
@@ -154,22 +154,22 @@ fn without<T>(tree: Tree<T>, interval: &Interval) -> Tree<T> {
     Some(node.settle())
 }
 
-fn stab<T: Copy>(tree: &Tree<T>, key: &[u8], visit: &mut impl FnMut(T)) {
-    let Some(node) = tree.as_ref().filter(|node| node.reach.is_after(key)) else { return };
-    stab(&node.left, key, visit);
+fn stab<T: Copy>(node: Option<&Node<T>>, key: &[u8], visit: &mut impl FnMut(T)) {
+    let Some(node) = node.filter(|node| node.reach.is_after(key)) else { return };
+    stab(node.left.as_deref(), key, visit);
     let (start, end) = &node.interval;
     if &start[..] <= key {
         if end.is_after(key) {
             node.who.iter().copied().for_each(&mut *visit);
         }
-        stab(&node.right, key, visit);
+        stab(node.right.as_deref(), key, visit);
     }
 }
 
-fn walk<T>(tree: &Tree<T>, visit: &mut impl FnMut(&Interval)) {
-    if let Some(node) = tree {
-        walk(&node.left, visit);
+fn walk<T>(node: Option<&Node<T>>, visit: &mut impl FnMut(&Interval)) {
+    if let Some(node) = node {
+        walk(node.left.as_deref(), visit);
         visit(&node.interval);
-        walk(&node.right, visit);
+        walk(node.right.as_deref(), visit);
     }
 }

@@ -411,7 +411,7 @@ impl Picked {
             Self::Some(picked) => picked.into_vec(),
         };
         let passes = |index: &u32| revision.events[*index as usize].change().passes(filter);
-        let passed: Vec<u32> = picked.into_iter().filter(passes).collect();
-        (!passed.is_empty()).then(|| Self::new(passed, all))
+        let left: Vec<u32> = picked.into_iter().filter(passes).collect();
+        (!left.is_empty()).then(|| Self::new(left, all))
     }
 }

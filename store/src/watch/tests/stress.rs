@@ -142,15 +142,15 @@ impl Watching {
         let told: Vec<_> = events.iter().map(|(change, previous)| (happened(change), previous.cloned())).collect();
         assert_eq!(told.iter().map(|(happened, _)| happened.clone()).collect::<Vec<_>>(), owed);
         for ((key, _), previous) in told {
-            self.check_previous(&self.watchers[&id], revision, &key, previous);
+            self.check_previous(&self.watchers[&id], revision, &key, previous.as_ref());
         }
         self.watchers.get_mut(&id).expect("it is there").next = revision + 1;
     }
 
     /// The version before is told if it was asked for; it may be missing only if it is compacted.
-    fn check_previous(&self, watcher: &Expected, revision: i64, key: &bytes::Bytes, told: Option<KeyValue>) {
+    fn check_previous(&self, watcher: &Expected, revision: i64, key: &bytes::Bytes, told: Option<&KeyValue>) {
         let before = usize::try_from(revision - 2).expect("the first revision has no events");
-        let expected = self.model.states[before].get(key).cloned().filter(|_| watcher.request.prev_kv);
+        let expected = self.model.states[before].get(key).filter(|_| watcher.request.prev_kv);
         let compacted = revision - 1 < self.model.compacted;
         assert!(told == expected || (told.is_none() && compacted), "{told:?} instead of {expected:?}");
     }
