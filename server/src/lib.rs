@@ -25,7 +25,7 @@ mod watch;
 mod wire;
 
 pub use config::Config;
-pub use member::{Member, ServerError};
+pub use member::{CONTROL_PLANE_TXN_OPS_MAX, Member, ServerError};
 
 /// The version of etcd's API that a member speaks, as `Status` tells it.
 pub const ETCD_API_VERSION: &str = "3.6.0";

@@ -32,7 +32,7 @@ use crate::{
 /// A request may be this much longer than the command in it. Source: etcd `grpcOverheadBytes`.
 const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
 /// Operations in a transaction of the member's own control plane, which applies many resources at once.
-const CONTROL_PLANE_TXN_OPS_MAX: usize = 10_000;
+pub const CONTROL_PLANE_TXN_OPS_MAX: usize = 10_000;
 /// Longest command of the member's own control plane, bytes.
 const CONTROL_PLANE_REQUEST_BYTES_MAX: usize = 7 << 20;
 

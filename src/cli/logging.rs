@@ -4,6 +4,9 @@ use super::failure::Failure;
 use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+/// Libraries that tell at `info` what is of no use to an operator; said before the user's filter, which overrules it.
+const LIBRARIES: &str = "openraft=warn";
+
 /// What is logged, and how.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logging")]
@@ -40,7 +43,7 @@ impl Logging {
     }
 
     fn filter(&self) -> Result<EnvFilter, Failure> {
-        EnvFilter::try_new(&self.log_level)
+        EnvFilter::try_new(format!("{LIBRARIES},{}", self.log_level))
             .map_err(|error| Failure::bad_args(format!("--log-level {:?}: {error}", self.log_level)))
     }
 }

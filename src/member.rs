@@ -1,0 +1,247 @@
+//! A member and all of its faces, on its two ports.
+//!
+//! Owns: the listeners, the wiring of rooms to them, and the order in which all of it ends.
+//!
+//! - The client port speaks etcd v3: plain text on loopback, or TLS.
+//! - The mesh port speaks mTLS alone: ADS, the CA, the mesh API. It opens once a trust domain was bootstrapped.
+//! - A listener that cannot be had is an error before anything runs.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use ca::{Authority, Custody, Issuer};
+use control::Control;
+use futures_util::future::try_join_all;
+use server::{CONTROL_PLANE_TXN_OPS_MAX, Member};
+use tls::{ClientAuth, Credentials, Incoming, Security, web::ServerFiles};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
+use tracing::{error, info, warn};
+
+/// How long streams may take to end before they are cut.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long the member's own certificate lives; it is replaced at half of that.
+const OWN_SVID_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Between two tries to replace it, when one failed.
+const RENEWAL_RETRY: Duration = Duration::from_secs(30);
+/// Streams at once on one client connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 10_000;
+/// What a connection may send before it must wait for us, bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for one stream of it.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Where a member listens, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The member itself.
+    pub(crate) member: server::Config,
+    /// Where etcd clients connect.
+    pub(crate) listen_client: Vec<SocketAddr>,
+    /// Certificate and key of the client port; plain text without them.
+    pub(crate) client_tls: Option<ServerFiles>,
+    /// Serve plain text beyond loopback.
+    pub(crate) insecure_plaintext: bool,
+    /// Where proxies and administrators connect.
+    pub(crate) listen_mesh: SocketAddr,
+}
+
+/// Where a data directory keeps the authority's sealed keys, and the key that unseals them.
+pub(crate) fn custody(data_dir: &Path) -> Custody {
+    Custody::new(data_dir.join("authority"), data_dir.join("authority.kek"))
+}
+
+/// Runs a member until `stop`, or until its disk fails.
+pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let client_port = client_listeners(&settings).await?;
+    let member = Member::start(settings.member.clone()).await?;
+    let mut faces = JoinSet::new();
+    for incoming in client_port {
+        info!(listen = %incoming.local_addr()?, "serves etcd v3");
+        faces.spawn(serve(member.routes(), incoming, stop.clone()));
+    }
+    let mesh = match member.ledger().genesis()? {
+        Some(_) => Some(Mesh::open(&member, &settings, &mut faces, &stop).await?),
+        None => {
+            info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh");
+            None
+        }
+    };
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failure = member.fatal() => Err(failure.into()),
+        ended = faces.join_next() => face_ended(ended),
+    };
+    stop.cancel();
+    if let Some(mesh) = mesh {
+        mesh.close().await;
+    }
+    let stopped = member.shutdown().await;
+    if timeout(DRAIN, async { while faces.join_next().await.is_some() {} }).await.is_err() {
+        warn!(open = faces.len(), "connections did not end in time, cutting them");
+    }
+    outcome.and(stopped.map_err(Into::into))
+}
+
+fn face_ended(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {
+    match ended {
+        Some(Ok(outcome)) => outcome.context("a listener ended"),
+        Some(Err(error)) => Err(error).context("a listener died"),
+        None => bail!("no listener is configured"),
+    }
+}
+
+async fn client_listeners(settings: &Settings) -> anyhow::Result<Vec<Incoming>> {
+    let security = match &settings.client_tls {
+        Some(files) => Security::Web(tls::web::server_config(files.clone(), tls::H2)?),
+        None => Security::Plain,
+    };
+    if settings.client_tls.is_none() {
+        settings.listen_client.iter().try_for_each(|&listen| plain_text(listen, settings.insecure_plaintext))?;
+    }
+    try_join_all(settings.listen_client.iter().map(|&listen| bind(listen, security.clone()))).await
+}
+
+/// Plain text is for loopback, unless somebody has chosen otherwise and is told so.
+fn plain_text(listen: SocketAddr, chosen: bool) -> anyhow::Result<()> {
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    if !chosen {
+        bail!(
+            "refusing to serve plain text on {listen}, which is not loopback: give --cert-file and --key-file, \
+             or --insecure-plaintext if everybody who reaches that address may read and write everything"
+        );
+    }
+    warn!(%listen, "SERVING PLAIN TEXT BEYOND LOOPBACK: everybody who reaches this address may read and write everything");
+    Ok(())
+}
+
+async fn bind(listen: SocketAddr, security: Security) -> anyhow::Result<Incoming> {
+    let bound = Incoming::bind(listen, security, tls::Limits::default()).await;
+    bound.with_context(|| format!("cannot listen on {listen}; is another server running there?"))
+}
+
+async fn serve(routes: Routes, incoming: Incoming, stop: CancellationToken) -> anyhow::Result<()> {
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_routes(routes.add_service(service));
+    Ok(server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?)
+}
+
+/// What stands behind the mesh port.
+struct Mesh {
+    control: Control,
+    background: JoinSet<()>,
+}
+
+impl Mesh {
+    async fn open(
+        member: &Member,
+        settings: &Settings,
+        faces: &mut JoinSet<anyhow::Result<()>>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let data_dir: &PathBuf = &settings.member.data_dir;
+        let authority = Authority::open(&custody(data_dir), member.ledger())?;
+        let issuer = Issuer::new(member.ledger_log(), member.ledger(), Arc::new(authority), ca::Config::default());
+        let own = Own { issuer: Arc::new(issuer), listen: settings.listen_mesh };
+        let credentials = own.obtain().await?;
+
+        let client = client::Client::in_process(member.control_plane_routes());
+        let config = control::Config::new(own.issuer.trust_domain()?);
+        let control = Control::start(client, control::Config { txn_ops_max: CONTROL_PLANE_TXN_OPS_MAX, ..config });
+        let routes = Routes::new(ca::issuing_face(Arc::clone(&own.issuer)))
+            .add_service(ca::admin_face(Arc::clone(&own.issuer)))
+            .add_service(control.ads())
+            .add_service(control.mesh())
+            .add_service(control.workloads());
+        let tls = tls::server_config(&credentials, ClientAuth::Optional, tls::H2);
+        let incoming = bind(settings.listen_mesh, Security::Mesh(tls)).await?;
+        info!(listen = %incoming.local_addr()?, trust_domain = %credentials.trust_domain(), "serves the mesh");
+        faces.spawn(serve(routes, incoming, stop.clone()));
+
+        let mut background = JoinSet::new();
+        background.spawn(ca::keep_time(member.ledger_log(), member.ledger()));
+        background.spawn(own.keep_fresh(credentials));
+        Ok(Self { control, background })
+    }
+
+    async fn close(mut self) {
+        self.control.shutdown().await;
+        self.background.shutdown().await;
+    }
+}
+
+/// The member's own identity towards proxies and administrators.
+struct Own {
+    issuer: Arc<Issuer>,
+    listen: SocketAddr,
+}
+
+impl Own {
+    async fn obtain(&self) -> anyhow::Result<Credentials> {
+        let (bundle, svid) = self.issue().await?;
+        Ok(Credentials::new(bundle, Some(svid))?)
+    }
+
+    async fn issue(&self) -> anyhow::Result<(tls::TrustBundle, tls::Svid)> {
+        let id = Issuer::server_id(&self.issuer.trust_domain()?);
+        let addresses = Some(self.listen.ip()).filter(|ip| !ip.is_unspecified());
+        let names = vec!["localhost".to_owned()];
+        let credential = self.issuer.issue_own(id, names, addresses.into_iter().collect(), OWN_SVID_TTL).await?;
+        Ok(credential.for_tls()?)
+    }
+
+    /// Replaces the certificate at half of its life, until dropped.
+    async fn keep_fresh(self, credentials: Credentials) {
+        let mut wait = OWN_SVID_TTL / 2;
+        loop {
+            sleep(wait).await;
+            let replaced = match self.issue().await {
+                Ok((bundle, svid)) => credentials.replace(bundle, Some(svid)).map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            wait = match replaced {
+                Ok(()) => OWN_SVID_TTL / 2,
+                Err(error) => {
+                    error!(%error, "cannot renew the member's own certificate, will try again");
+                    RENEWAL_RETRY
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_beyond_loopback_is_a_choice() {
+        let cases = [
+            ("127.0.0.1:1", false, true),
+            ("[::1]:1", false, true),
+            ("0.0.0.0:1", false, false),
+            ("0.0.0.0:1", true, true),
+        ];
+        for (listen, chosen, expected) in cases {
+            let listen = listen.parse().expect("an address");
+            assert_eq!(plain_text(listen, chosen).is_ok(), expected, "{listen} {chosen}");
+        }
+    }
+}
