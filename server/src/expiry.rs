@@ -39,13 +39,19 @@ async fn follow(core: &Arc<Core>, leadership: &mut watch::Receiver<Leadership>) 
         core.lessor.lock().demote();
         return;
     }
-    let leases: Vec<_> = core.view.leases().into_iter().map(|lease| (lease.id, lease.ttl)).collect();
-    info!(term, leases = leases.len(), "times leases");
-    core.lessor.lock().promote(core.clock.now(), leases, core.config.election_timeout);
+    take_up(core, term);
     while !leadership.has_changed().unwrap_or(true) {
         end_due(core).await;
         sleep(TICK).await;
     }
+}
+
+/// Under the lessor's lock from before the leases are read, so that a grant applied meanwhile is told to it and not lost.
+fn take_up(core: &Core, term: u64) {
+    let mut lessor = core.lessor.lock();
+    let leases: Vec<_> = core.view.leases().into_iter().map(|lease| (lease.id, lease.ttl)).collect();
+    info!(term, leases = leases.len(), "times leases");
+    lessor.promote(core.clock.now(), leases, core.config.election_timeout);
 }
 
 async fn end_due(core: &Arc<Core>) {
