@@ -22,7 +22,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Option<PathBuf>,
     /// PEM file of its key [env: `ETCDCTL_KEY`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(id = "private_key", long = "key", value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Longest wait for a connection [env: `ETCDCTL_DIAL_TIMEOUT`] [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]

@@ -126,7 +126,9 @@ fn size(bytes: i64) -> String {
     }
     let (whole, tenth) = (scaled / 10, scaled % 10);
     if unit == 0 || scaled >= 100 {
-        format!("{} {}", if unit > 0 && tenth >= 5 { whole + 1 } else { whole }, UNITS[unit])
+        // A half goes to the even number, as Go prints it.
+        let up = tenth > 5 || (tenth == 5 && whole % 2 == 1);
+        format!("{} {}", whole + u128::from(up), UNITS[unit])
     } else {
         format!("{whole}.{tenth} {}", UNITS[unit])
     }
