@@ -5,7 +5,7 @@
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use bytes::Bytes;
-use x509_parser::{certification_request::X509CertificationRequest, pem::Pem, prelude::FromDer};
+use x509_parser::{asn1_rs::Tag, certification_request::X509CertificationRequest, pem::Pem, prelude::FromDer};
 
 use crate::der;
 
@@ -40,8 +40,9 @@ pub(crate) fn public_key(pem: &str) -> Result<Bytes, CsrError> {
     let spki = info.subject_pki.raw;
     let key = der::public_key_bits(spki).ok_or(CsrError::Malformed)?;
     let key_kind = info.subject_pki.algorithm.algorithm.to_id_string();
-    let curve = info.subject_pki.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
-    let curve = curve.map(|curve| curve.to_id_string());
+    // `as_oid` does not look at the tag: RSA's parameters are a NULL, which must not pass for an empty name of a curve.
+    let parameters = info.subject_pki.algorithm.parameters.as_ref().filter(|parameters| parameters.tag() == Tag::Oid);
+    let curve = parameters.and_then(|parameters| parameters.as_oid().ok()).map(|curve| curve.to_id_string());
     let signed_with = request.signature_algorithm.algorithm.to_id_string();
     let algorithm = algorithm(&key_kind, curve.as_deref(), &signed_with).ok_or(CsrError::Kind)?;
     UnparsedPublicKey::new(algorithm, key)

@@ -34,11 +34,13 @@ impl Twin {
     pub(crate) fn apply(&self, commands: Vec<LedgerCommand>) -> Vec<Outcome> {
         let mut applied = self.applied.lock();
         let (ledger, index) = &mut *applied;
-        *index += 1;
         let mut batch = Batch::new();
         let read_back = |command: LedgerCommand| LedgerCommand::decode(&command.encode()).unwrap();
-        let outcomes =
-            commands.into_iter().map(|command| ledger.apply(&mut batch, *index, read_back(command)).unwrap()).collect();
+        let apply = |command| {
+            *index += 1;
+            ledger.apply(&mut batch, *index, read_back(command)).unwrap()
+        };
+        let outcomes = commands.into_iter().map(apply).collect();
         self.engine.write(batch, Durability::Buffered).unwrap();
         ledger.publish();
         outcomes
