@@ -134,7 +134,7 @@ fn own_workload(config: &Config) -> Workload {
         namespace: config.namespace.to_string(),
         app: label("app"),
         version: label("version"),
-        cluster: "Kubernetes".to_owned(),
+        cluster: String::new(),
     }
 }
 

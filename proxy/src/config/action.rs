@@ -33,7 +33,7 @@ const DIRECT_BODY_BYTES_MAX: usize = 4_096;
 /// What a route does.
 #[derive(Debug)]
 pub(crate) enum Action {
-    Forward(Forward),
+    Forward(Box<Forward>),
     Redirect(Redirect),
     Direct(Direct),
 }
@@ -113,8 +113,10 @@ impl Action {
     /// Every cluster that may be chosen.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         let (one, many) = match self {
-            Self::Forward(Forward { targets: Targets::One(target), .. }) => (Some(target), &[][..]),
-            Self::Forward(Forward { targets: Targets::Weighted { targets, .. }, .. }) => (None, &targets[..]),
+            Self::Forward(forward) => match &forward.targets {
+                Targets::One(target) => (Some(target), &[][..]),
+                Targets::Weighted { targets, .. } => (None, &targets[..]),
+            },
             Self::Redirect(_) | Self::Direct(_) => (None, &[][..]),
         };
         one.into_iter().chain(many.iter().map(|(_, target)| target)).map(|target| &target.cluster)
@@ -206,9 +208,10 @@ pub(crate) fn forward(
         no_cluster,
     };
     nothing_left(&wire)?;
-    Ok(Action::Forward(forward))
+    Ok(Action::Forward(Box::new(forward)))
 }
 
+#[expect(deprecated, reason = "a total that differs from the sum must be refused, not overlooked")]
 fn weighted_targets(mut wire: WeightedCluster) -> Result<Targets, Invalid> {
     let (mut targets, mut total) = (Vec::new(), 0_u64);
     for mut cluster in mem::take(&mut wire.clusters) {

@@ -121,18 +121,9 @@ impl Book {
     pub(crate) fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Cluster => drop(self.clusters.remove(name)),
-            // A cluster whose endpoints are gone serves without any.
-            Kind::Endpoints => drop(self.assignments.insert(name.into(), Arc::default())),
+            Kind::Endpoints => drop(self.assignments.remove(name)),
             Kind::Listener => drop(self.listeners.remove(name)),
             Kind::Route => drop(self.routes.remove(name)),
-        }
-    }
-
-    /// Drops what nothing needs any more.
-    pub(crate) fn forget(&mut self, kind: Kind, name: &str) {
-        match kind {
-            Kind::Endpoints => drop(self.assignments.remove(name)),
-            Kind::Cluster | Kind::Listener | Kind::Route => self.remove(kind, name),
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct ClusterConfig {
     pub(crate) requests_per_connection: Option<u32>,
     pub(crate) protocol: Protocol,
     /// The first whose labels an endpoint carries decides how it is spoken to.
-    pub(crate) transport_matches: Vec<(BTreeMap<String, String>, Transport)>,
+    pub(crate) transport_matches: Vec<TransportMatch>,
     pub(crate) transport: Transport,
     pub(crate) thresholds: Thresholds,
     pub(crate) outlier: Option<Outlier>,
@@ -53,6 +53,9 @@ pub(crate) struct ClusterConfig {
     pub(crate) panic_percent: u32,
     pub(crate) service: Service,
 }
+
+/// Labels, and how an endpoint that carries them is spoken to.
+type TransportMatch = (BTreeMap<String, String>, Transport);
 
 /// Where the endpoints come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +139,7 @@ pub(crate) struct Workload {
 }
 
 impl ClusterConfig {
+    #[expect(deprecated, reason = "control planes still send the old forms")]
     pub(crate) fn compile(mut wire: Cluster) -> Result<Self, Invalid> {
         let name: Arc<str> = mem::take(&mut wire.name).into();
         let options = http_options(&mut wire)?;
@@ -240,7 +244,7 @@ fn http_options(wire: &mut Cluster) -> Result<HttpOptions, Invalid> {
     Ok(HttpOptions { protocol, idle_timeout, requests_per_connection })
 }
 
-fn transport_matches(wire: &mut Cluster) -> Result<Vec<(BTreeMap<String, String>, Transport)>, Invalid> {
+fn transport_matches(wire: &mut Cluster) -> Result<Vec<TransportMatch>, Invalid> {
     let matches = mem::take(&mut wire.transport_socket_matches).into_iter();
     let compile = matches.map(|wire| {
         let labels = wire.r#match.as_ref().map(struct_strings).unwrap_or_default();

@@ -20,6 +20,7 @@ use proto::{
                     HttpConnectionManager, HttpFilter,
                     http_connection_manager::{
                         CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                        ServerHeaderTransformation,
                     },
                     http_filter::ConfigType as HttpFilterConfig,
                 },
@@ -43,9 +44,10 @@ use super::{
 pub(crate) struct ListenerConfig {
     pub(crate) name: Arc<str>,
     pub(crate) address: SocketAddr,
-    pub(crate) direction: Direction,
     /// Time to see which chain a connection belongs to; `None` is the proxy's own limit.
     pub(crate) detect_timeout: Option<Duration>,
+    /// A connection that stays silent so long is plain; else it is closed.
+    pub(crate) silent_is_plain: bool,
     chains: Vec<Arc<Chain>>,
     default_chain: Option<Arc<Chain>>,
 }
@@ -144,7 +146,7 @@ impl ListenerConfig {
         let listener = Self {
             name: mem::take(&mut wire.name).into(),
             address: socket_address(wire.address.take())?,
-            direction,
+            silent_is_plain: mem::take(&mut wire.continue_on_listener_filters_timeout),
             detect_timeout: optional_duration("listener_filters_timeout", wire.listener_filters_timeout.take())?,
             chains: mem::take(&mut wire.filter_chains).into_iter().map(chain).collect::<Result<_, _>>()?,
             default_chain: wire.default_filter_chain.take().map(chain).transpose()?,
@@ -282,6 +284,11 @@ impl HttpConfig {
             return Err(Invalid::Unsupported("HttpConnectionManager.stream_idle_timeout other than 0s".to_owned()));
         }
         wire.merge_slashes = false;
+        // An endpoint's `server` header always passes; the proxy names itself only where it answers itself.
+        match ServerHeaderTransformation::try_from(mem::take(&mut wire.server_header_transformation)) {
+            Ok(ServerHeaderTransformation::PassThrough | ServerHeaderTransformation::Overwrite) => {}
+            other => return Err(Invalid::Unsupported(format!("server_header_transformation {other:?}"))),
+        }
         wire.stat_prefix.clear();
         (wire.http_protocol_options, wire.http2_protocol_options) = (None, None);
         nothing_left(&wire)?;
@@ -341,9 +348,8 @@ fn client_cert(wire: &mut HttpConnectionManager) -> Result<ClientCert, Invalid> 
     }
     match ForwardClientCertDetails::try_from(mem::take(&mut wire.forward_client_cert_details)) {
         Ok(ForwardClientCertDetails::Sanitize) => Ok(ClientCert::Sanitize),
-        Ok(ForwardClientCertDetails::SanitizeSet) => Ok(ClientCert::Set),
         // Appending to a claim of an authenticated peer keeps only what was proven here.
-        Ok(ForwardClientCertDetails::AppendForward) => Ok(ClientCert::Set),
+        Ok(ForwardClientCertDetails::SanitizeSet | ForwardClientCertDetails::AppendForward) => Ok(ClientCert::Set),
         other => Err(Invalid::Unsupported(format!("forward_client_cert_details {other:?}"))),
     }
 }

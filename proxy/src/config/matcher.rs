@@ -133,17 +133,18 @@ enum Test {
 }
 
 impl HeaderMatch {
+    #[expect(deprecated, reason = "control planes still send the old forms")]
     pub(crate) fn compile(mut matcher: HeaderMatcher) -> Result<Self, Invalid> {
         let specifier = matcher.header_match_specifier.take();
-        let text = |pattern| Text { pattern, ignore_case: false };
+        let plain = |pattern| Test::Text(Text { pattern, ignore_case: false });
         let test = match specifier {
             None => Test::Present(true),
             Some(HeaderMatchSpecifier::PresentMatch(present)) => Test::Present(present),
             Some(HeaderMatchSpecifier::ExactMatch(exact)) => Test::Text(Text::exact(&exact)),
-            Some(HeaderMatchSpecifier::PrefixMatch(part)) => Test::Text(text(Pattern::Prefix(part.into()))),
-            Some(HeaderMatchSpecifier::SuffixMatch(part)) => Test::Text(text(Pattern::Suffix(part.into()))),
-            Some(HeaderMatchSpecifier::ContainsMatch(part)) => Test::Text(text(Pattern::Contains(part.into()))),
-            Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => Test::Text(text(Pattern::Regex(whole_regex(regex)?))),
+            Some(HeaderMatchSpecifier::PrefixMatch(part)) => plain(Pattern::Prefix(part.into())),
+            Some(HeaderMatchSpecifier::SuffixMatch(part)) => plain(Pattern::Suffix(part.into())),
+            Some(HeaderMatchSpecifier::ContainsMatch(part)) => plain(Pattern::Contains(part.into())),
+            Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => plain(Pattern::Regex(whole_regex(regex)?)),
             Some(HeaderMatchSpecifier::StringMatch(matcher)) => Test::Text(Text::compile(matcher)?),
             Some(HeaderMatchSpecifier::RangeMatch(range)) => Test::Range(range.start, range.end),
         };
@@ -262,6 +263,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(deprecated, reason = "control planes still send the old forms")]
     fn headers_match_as_envoy_matches_them() {
         use HeaderMatchSpecifier as M;
         let mut headers = HeaderMap::new();

@@ -24,8 +24,8 @@ mod wire;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub(crate) use action::{Action, Forward, PathRewrite, Redirect, Target, to_https};
-pub(crate) use book::{Book, Kind, Published};
+pub(crate) use action::{Action, Forward, Redirect, Target, to_https};
+pub(crate) use book::{Book, Kind};
 pub(crate) use cluster::{
     Balance, ClusterConfig, Discovery, EndpointConfig, Outlier, Protocol, Service, Thresholds, Workload,
 };
@@ -36,7 +36,7 @@ pub(crate) use listener::{
 pub(crate) use matcher::Subject;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use route::{Route, RouteTable, is_grpc};
-pub(crate) use tls_context::{DownstreamTls, Transport};
+pub(crate) use tls_context::{DownstreamTls, Peers, Transport};
 pub(crate) use wire::Invalid;
 
 use crate::upstream::Cluster;
@@ -47,6 +47,3 @@ pub(crate) struct Snapshot {
     pub(crate) clusters: HashMap<Arc<str>, Arc<Cluster>>,
     pub(crate) routes: HashMap<Arc<str>, Arc<RouteTable>>,
 }
-
-#[cfg(test)]
-mod tests;

@@ -34,8 +34,8 @@ pub(crate) enum Transport {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UpstreamTls {
     pub(crate) sni: Option<String>,
-    /// Who may answer; empty is anyone in the trust domain.
-    pub(crate) peers: Vec<SpiffeId>,
+    /// Who may answer.
+    pub(crate) peers: Peers,
     pub(crate) alpn: Vec<Vec<u8>>,
 }
 
@@ -43,7 +43,28 @@ pub(crate) struct UpstreamTls {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DownstreamTls {
     pub(crate) require_client_certificate: bool,
+    /// Who may connect, of those that show a certificate.
+    pub(crate) peers: Peers,
     pub(crate) alpn: Vec<Vec<u8>>,
+}
+
+/// Which identities of the trust domain are accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Peers {
+    Any,
+    OneOf(Vec<SpiffeId>),
+    /// Those whose URI begins so.
+    Under(String),
+}
+
+impl Peers {
+    pub(crate) fn accept(&self, peer: &SpiffeId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(peers) => peers.contains(peer),
+            Self::Under(prefix) => peer.to_string().starts_with(prefix),
+        }
+    }
 }
 
 /// Reads an upstream transport socket.
@@ -78,15 +99,12 @@ pub(crate) fn downstream(socket: Option<TransportSocket>) -> Result<Option<Downs
     }
     let mut context: DownstreamTlsContext = unpack(&config)?;
     let (alpn, peers) = common(context.common_tls_context.take().ok_or(Invalid::Missing("common_tls_context"))?)?;
-    if !peers.is_empty() {
-        return Err(Invalid::Unsupported("match_typed_subject_alt_names of a listener".to_owned()));
-    }
     let require_client_certificate = flag(context.require_client_certificate.take());
     nothing_left(&context)?;
-    Ok(Some(DownstreamTls { require_client_certificate, alpn }))
+    Ok(Some(DownstreamTls { require_client_certificate, peers, alpn }))
 }
 
-fn common(mut wire: CommonTlsContext) -> Result<(Vec<Vec<u8>>, Vec<SpiffeId>), Invalid> {
+fn common(mut wire: CommonTlsContext) -> Result<(Vec<Vec<u8>>, Peers), Invalid> {
     let alpn = mem::take(&mut wire.alpn_protocols).into_iter().map(String::into_bytes).collect();
     if let Some(mut parameters) = wire.tls_params.take() {
         // TLS 1.3 is what is spoken; a context must allow it.
@@ -102,10 +120,10 @@ fn common(mut wire: CommonTlsContext) -> Result<(Vec<Vec<u8>>, Vec<SpiffeId>), I
         static_secret(&secret, OWN_CERTIFICATE)?;
     }
     let peers = match wire.validation_context_type.take() {
-        None => Vec::new(),
+        None => Peers::Any,
         Some(ValidationContextType::ValidationContextSdsSecretConfig(secret)) => {
             static_secret(&secret, MESH_ROOTS)?;
-            Vec::new()
+            Peers::Any
         }
         Some(ValidationContextType::CombinedValidationContext(mut combined)) => {
             let secret = combined.validation_context_sds_secret_config.take();
@@ -128,17 +146,26 @@ fn static_secret(secret: &SdsSecretConfig, expected: &str) -> Result<(), Invalid
     }
 }
 
-fn peers(mut wire: CertificateValidationContext) -> Result<Vec<SpiffeId>, Invalid> {
-    let mut peers = Vec::new();
+fn peers(mut wire: CertificateValidationContext) -> Result<Peers, Invalid> {
+    let (mut exact, mut prefixes) = (Vec::new(), Vec::new());
     for name in mem::take(&mut wire.match_typed_subject_alt_names) {
         let pattern = name.matcher.and_then(|matcher| matcher.match_pattern);
-        let Some(MatchPattern::Exact(uri)) = pattern.filter(|_| name.san_type == i32::from(SanType::Uri)) else {
-            return Err(Invalid::Unsupported("a subject alternative name that is not an exact URI".to_owned()));
-        };
-        peers.push(SpiffeId::parse(&uri).map_err(|error| Invalid::bad("match_typed_subject_alt_names", error))?);
+        match pattern.filter(|_| name.san_type == i32::from(SanType::Uri)) {
+            Some(MatchPattern::Exact(uri)) => {
+                let id = SpiffeId::parse(&uri).map_err(|error| Invalid::bad("match_typed_subject_alt_names", error))?;
+                exact.push(id);
+            }
+            Some(MatchPattern::Prefix(prefix)) => prefixes.push(prefix),
+            _ => return Err(Invalid::Unsupported("a subject alternative name other than a URI".to_owned())),
+        }
     }
     nothing_left(&wire)?;
-    peers.sort();
-    peers.dedup();
-    Ok(peers)
+    exact.sort();
+    exact.dedup();
+    match (exact.is_empty(), prefixes.pop()) {
+        (true, None) => Ok(Peers::Any),
+        (false, None) => Ok(Peers::OneOf(exact)),
+        (true, Some(prefix)) if prefixes.is_empty() => Ok(Peers::Under(prefix)),
+        _ => Err(Invalid::Unsupported("more than one prefix of subject alternative names".to_owned())),
+    }
 }

@@ -3,7 +3,12 @@
 //! - A reader takes the fields that it understands out of a message; what is then left must be empty, else the
 //!   resource asks for something that would not happen, and is refused.
 
-use std::{collections::BTreeMap, fmt::Debug, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Debug},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use prost::{Message, Name};
 use proto::{
@@ -29,8 +34,8 @@ pub(crate) enum Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn bad(field: &'static str, reason: impl ToString) -> Self {
-        Self::Bad { field, reason: reason.to_string() }
+    pub(crate) fn bad(field: &'static str, reason: impl fmt::Display) -> Self {
+        Self::Bad { field, reason: format!("{reason}") }
     }
 
     pub(crate) fn within(self, within: impl Into<String>) -> Self {

@@ -202,14 +202,13 @@ impl Body for ResponseBody {
         if matches!(this.inner, Inner::Full(_)) {
             this.inner = Inner::Empty;
         }
-        match &frame {
-            Some(frame) => this.note(frame),
-            None => {
-                if let Some(mut lease) = this.lease.take() {
-                    lease.finish();
-                }
-                this.inner = Inner::Empty;
+        if let Some(frame) = &frame {
+            this.note(frame);
+        } else {
+            if let Some(mut lease) = this.lease.take() {
+                lease.finish();
             }
+            this.inner = Inner::Empty;
         }
         this.release_at_end();
         if matches!(this.inner, Inner::Empty)

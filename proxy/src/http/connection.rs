@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Pings on an HTTP/2 connection that is silent, and the time for their answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
 /// Who is at the other end of a downstream connection.
 #[derive(Clone, Debug)]

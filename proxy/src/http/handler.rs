@@ -75,13 +75,13 @@ async fn answer(connection: &Arc<HttpConnection>, request: Request<Incoming>, re
     let count_attempts = host.attempt_count;
     let route = host.route(&subject).ok_or(Failure::NoRoute)?.clone();
     match &route.action {
-        Action::Direct(direct) => finish(&route, plain(direct.status, direct.body.clone())),
-        Action::Redirect(to) => finish(&route, redirect(to, &request, scheme)?),
+        Action::Direct(direct) => Ok(finish(&route, plain(direct.status, direct.body.clone()))),
+        Action::Redirect(to) => Ok(finish(&route, redirect(to, &request, scheme)?)),
         Action::Forward(forward) => {
             let target = forward.target();
             let cluster = snapshot.clusters.get(&target.cluster).cloned().ok_or(forward.no_cluster);
-            let party = cluster.as_ref().map(|cluster| cluster.party);
-            report.routed(&route.name, &target.cluster, party.unwrap_or_default());
+            let destination = cluster.as_ref().map(|cluster| cluster.party);
+            report.routed(&route.name, &target.cluster, destination.unwrap_or_default());
             let client = prepare(connection, &mut request, &route, forward, target, wants_upgrade)?;
             let exchange = Exchange {
                 request: Some(request),
@@ -100,8 +100,7 @@ async fn answer(connection: &Arc<HttpConnection>, request: Request<Incoming>, re
                 tried: Vec::new(),
                 notes: Notes::default(),
             };
-            let response = pass(exchange, report).await?;
-            let mut response = finish(&route, response)?;
+            let mut response = finish(&route, pass(exchange, report).await?);
             target.response.apply(response.headers_mut());
             Ok(response)
         }
@@ -161,9 +160,9 @@ async fn pass(mut exchange: Exchange, report: &mut Report) -> Outcome {
 }
 
 /// Makes the route's changes to the response.
-fn finish(route: &Route, mut response: Response<ResponseBody>) -> Outcome {
+fn finish(route: &Route, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     route.response.apply(response.headers_mut());
-    Ok(response)
+    response
 }
 
 fn redirect<B>(to: &Redirect, request: &Request<B>, scheme: &str) -> Outcome {

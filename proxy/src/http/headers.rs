@@ -93,11 +93,12 @@ fn request_id() -> HeaderValue {
     thread_local!(static TEXT: Cell<String> = Cell::new(String::with_capacity(36)));
     let bits = (rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let group = |shift: u32, digits: u32| (bits >> shift) & ((1 << (digits * 4)) - 1);
-    let (a, b, c, d, e) = (group(96, 8), group(80, 4), group(64, 4), group(48, 4), group(0, 12));
+    let [first, second, third] = [group(96, 8), group(80, 4), group(64, 4)];
+    let [fourth, fifth] = [group(48, 4), group(0, 12)];
     TEXT.with(|cell| {
         let mut text = cell.take();
         text.clear();
-        let value = match write!(text, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}") {
+        let value = match write!(text, "{first:08x}-{second:04x}-{third:04x}-{fourth:04x}-{fifth:012x}") {
             Ok(()) => HeaderValue::from_str(&text).ok(),
             Err(_) => None,
         };

@@ -158,16 +158,22 @@ fn decode(path: &[u8], rules: Rules) -> Result<String, Malformed> {
                     b'%' if escape(path, at).is_ok() => return Err(Malformed::Escape),
                     b'/' | b'\\' if !rules.keep_escaped_slashes => return Err(Malformed::EscapedSlash),
                     byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => text.push(char::from(byte)),
-                    byte => text.push_str(&format!("%{byte:02X}")),
+                    byte => push_escape(&mut text, byte),
                 }
             }
             b'\\' => return Err(Malformed::EscapedSlash),
             0..=b' ' | 0x7f => return Err(Malformed::Escape),
-            0x80.. => text.push_str(&format!("%{byte:02X}")),
+            0x80.. => push_escape(&mut text, byte),
             byte => text.push(char::from(byte)),
         }
     }
     Ok(text)
+}
+
+fn push_escape(text: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.extend([byte >> 4, byte & 0xf].map(|digit| char::from(DIGITS[usize::from(digit)])));
 }
 
 /// The byte that two hexadecimal digits at `at` stand for.

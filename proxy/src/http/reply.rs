@@ -90,7 +90,7 @@ impl Failure {
         const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
         let unavailable = |text: String| (StatusCode::SERVICE_UNAVAILABLE, Bytes::from(text));
         match self {
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, Bytes::from_static(b"Bad Request")),
+            Self::Malformed(why) => (StatusCode::BAD_REQUEST, Bytes::from(format!("bad request: {why}"))),
             Self::NoRoute => (StatusCode::NOT_FOUND, Bytes::new()),
             Self::NoCluster(status) => (*status, Bytes::new()),
             Self::NoHealthy => unavailable("no healthy upstream".to_owned()),

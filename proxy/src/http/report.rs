@@ -68,7 +68,8 @@ impl Report {
     pub(crate) fn accepted(&mut self, headers: &HeaderMap, peer: &Peer, meter: Option<&Arc<Meter>>) {
         self.meter = meter.cloned();
         if let Some(line) = &mut self.line {
-            line.request_id = headers.get(&X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+            let id = headers.get(&X_REQUEST_ID).and_then(|id| id.to_str().ok());
+            line.request_id = id.map(str::to_owned).unwrap_or_default();
             line.x_forwarded_for = client_address(headers, peer.address);
         }
     }
@@ -77,8 +78,8 @@ impl Report {
     pub(crate) fn routed(&mut self, route: &str, cluster: &str, destination: PartyId) {
         self.destination = destination;
         if let Some(line) = &mut self.line {
-            line.route_name = route.to_owned();
-            line.upstream_cluster = cluster.to_owned();
+            line.route_name.push_str(route);
+            line.upstream_cluster.push_str(cluster);
         }
     }
 

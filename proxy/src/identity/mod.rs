@@ -30,7 +30,7 @@ use crate::{
 const IDENTITY_FILE: &str = "identity.pem";
 const ROOTS_FILE: &str = "roots.pem";
 /// First and longest wait between attempts.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
 /// Renewal is spread by this share of the half life, either way.
 const JITTER: f64 = 0.1;
 
@@ -54,7 +54,7 @@ pub enum IdentityError {
     Connect(#[from] tonic::transport::Error),
     /// The authority refused. With a token that was used or has expired, a new one is needed.
     #[error("authority refused: {0}")]
-    Refused(#[from] tonic::Status),
+    Refused(#[source] Box<tonic::Status>),
     /// The token has characters that a header can not carry.
     #[error("the join token is malformed")]
     Token,
@@ -62,13 +62,19 @@ pub enum IdentityError {
     #[error("the authority issued a certificate for {issued}, not for {expected}")]
     OtherIdentity {
         /// What it says.
-        issued: SpiffeId,
+        issued: Box<SpiffeId>,
         /// What it should say.
-        expected: SpiffeId,
+        expected: Box<SpiffeId>,
     },
     /// The authority's answer holds no chain.
     #[error("the authority's answer holds no certificate chain")]
     Empty,
+}
+
+impl From<tonic::Status> for IdentityError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
 }
 
 /// The proxy's identity and its renewal.
@@ -150,7 +156,10 @@ impl Identity {
         let issued = request(&self.config, &self.credentials, token).await?;
         let expected = self.config.spiffe_id(&self.credentials.trust_domain());
         if *issued.svid.id() != expected {
-            return Err(IdentityError::OtherIdentity { issued: issued.svid.id().clone(), expected });
+            return Err(IdentityError::OtherIdentity {
+                issued: Box::new(issued.svid.id().clone()),
+                expected: Box::new(expected),
+            });
         }
         let bundle = joined(&self.config.trust_bundle, issued.root.as_bytes())?;
         let validity = issued.svid.validity();

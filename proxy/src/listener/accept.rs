@@ -66,13 +66,12 @@ impl Accept {
         stream.set_nodelay(true)?;
         let generation = self.current.load_full();
         let config = &generation.config;
-        let chain = match config.only_chain() {
-            Some(chain) => chain,
-            None => {
-                let limit = config.detect_timeout.unwrap_or(self.shared.limits.detect_timeout);
-                let wire: Wire = detect(&stream, limit).await?;
-                config.chain(wire).ok_or(Rejected::NoChain)?
-            }
+        let chain = if let Some(chain) = config.only_chain() {
+            chain
+        } else {
+            let limit = config.detect_timeout.unwrap_or(self.shared.limits.detect_timeout);
+            let wire: Wire = detect(&stream, limit, config.silent_is_plain).await?;
+            config.chain(wire).ok_or(Rejected::NoChain)?
         };
         let (io, identity) = self.secure(&generation, chain, stream).await?;
         let peer = self.peer(address, &io, identity.as_ref());
@@ -94,13 +93,15 @@ impl Accept {
         chain: &Chain,
         stream: TcpStream,
     ) -> Result<(Io, Option<SpiffeId>), Rejected> {
-        let Some(acceptor) = chain.tls.as_ref().and_then(|context| generation.tls.get(context)) else {
-            return Ok((Io::Plain(stream), None));
-        };
+        let Some(context) = &chain.tls else { return Ok((Io::Plain(stream), None)) };
+        let acceptor = generation.tls.get(context).ok_or(Rejected::NoChain)?;
         let handshake = timeout(self.shared.limits.tls_timeout, acceptor.accept(stream)).await;
         let stream = handshake.map_err(|_| Rejected::TlsTimeout)??;
         let shown = stream.get_ref().1.peer_certificates();
         let identity = shown.map(tls::peer_id).transpose()?;
+        if let Some(peer) = identity.as_ref().filter(|peer| !context.peers.accept(peer)) {
+            return Err(tls::PeerError::Unexpected(peer.clone()).into());
+        }
         Ok((Io::Tls(Box::new(stream.into())), identity))
     }
 

@@ -163,7 +163,7 @@ fn bytes(count: u64) -> f64 {
 type Labels = Vec<(&'static str, String)>;
 
 impl Telemetry {
-    /// All metrics in OpenMetrics' text form.
+    /// All metrics in the text form of `OpenMetrics`.
     pub(crate) fn render(self: &Arc<Self>) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape(self.clone())));

@@ -18,7 +18,7 @@ use super::{
     outlier::{Verdict, may_eject},
 };
 use crate::{
-    config::{ClusterConfig, EndpointConfig, Transport, Workload},
+    config::{ClusterConfig, EndpointConfig, Peers, Transport, Workload},
     settings::Limits,
     telemetry::{Party, PartyId, Telemetry},
 };
@@ -35,7 +35,10 @@ pub(crate) struct Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("name", &self.config.name).field("endpoints", &self.endpoints.len()).finish()
+        f.debug_struct("Cluster")
+            .field("name", &self.config.name)
+            .field("endpoints", &self.endpoints.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,9 +153,9 @@ impl Builder {
         let tls = match &key.transport {
             Transport::Plain => None,
             Transport::Tls(context) => {
-                let expect = match &context.peers[..] {
-                    [] => Expect::AnyInTrustDomain,
-                    peers => Expect::OneOf(peers.to_vec()),
+                let expect = match &context.peers {
+                    Peers::OneOf(peers) => Expect::OneOf(peers.clone()),
+                    Peers::Any | Peers::Under(_) => Expect::AnyInTrustDomain,
                 };
                 let alpn: Vec<&[u8]> = context.alpn.iter().map(Vec::as_slice).collect();
                 let client = tls::client_config(&self.credentials, expect, &alpn);

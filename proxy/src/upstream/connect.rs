@@ -15,6 +15,7 @@ use tokio_rustls::TlsStream;
 use types::SpiffeId;
 
 use super::Endpoint;
+use crate::config::Transport;
 
 /// Why no connection was made; nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,11 @@ impl Endpoint {
         };
         let tls = connector.connect(name.clone(), tcp).await.map_err(ConnectFailure::Tls)?;
         let peer = tls::peer_id(tls.get_ref().1.peer_certificates().unwrap_or_default())?;
+        if let Transport::Tls(context) = &self.spec.key.transport
+            && !context.peers.accept(&peer)
+        {
+            return Err(tls::PeerError::Unexpected(peer).into());
+        }
         Ok(Connected { io: Io::Tls(Box::new(tls.into())), peer: Some(peer) })
     }
 }

@@ -48,11 +48,10 @@ pub(crate) async fn send(
 ) -> Result<Sent, SendFailure> {
     let busy = endpoint.busy();
     let want = match endpoint.spec.key.protocol {
-        Protocol::Http1 => Want::H1,
         Protocol::Http2 => Want::H2,
         Protocol::Negotiated => Want::Negotiated,
         Protocol::Downstream if request.version() == Version::HTTP_2 => Want::H2,
-        Protocol::Downstream => Want::H1,
+        Protocol::Downstream | Protocol::Http1 => Want::H1,
     };
     loop {
         let mut held = match endpoint.checkout(worker, want, &cluster.breakers, &cluster.config.thresholds).await {
@@ -63,19 +62,19 @@ pub(crate) async fn send(
                 return Err(SendFailure::Connect(request, failure));
             }
         };
-        let (reused, party) = (held.is_reused(), held.party());
+        let (reused, party_id) = (held.is_reused(), held.party());
         match held.exchange(request).await {
             Ok(response) => {
                 cluster.note(endpoint, Verdict::Status(response.status()));
                 let lease = Lease::new(held, worker, meter, busy, permit);
-                return Ok(Sent { response, lease, party, address: endpoint.address });
+                return Ok(Sent { response, lease, party: party_id, address: endpoint.address });
             }
             Err((_, Some(unsent))) if reused => request = *unsent,
             Err((_, Some(unsent))) => return Err(SendFailure::Unsent(*unsent)),
             Err((error, None)) => {
                 cluster.note(endpoint, Verdict::NoResponse);
-                let refused = h2_reason(&error) == Some(h2::Reason::REFUSED_STREAM);
-                return Err(if refused { SendFailure::Refused } else { SendFailure::Reset(error) });
+                let untouched = h2_reason(&error) == Some(h2::Reason::REFUSED_STREAM);
+                return Err(if untouched { SendFailure::Refused } else { SendFailure::Reset(error) });
             }
         }
     }

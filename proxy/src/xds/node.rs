@@ -34,7 +34,6 @@ fn metadata(config: &Config) -> Struct {
         ("NAMESPACE".to_owned(), text(config.namespace.as_str())),
         ("SERVICE_ACCOUNT".to_owned(), text(config.service_account.as_str())),
         ("LABELS".to_owned(), object(labels)),
-        ("CLUSTER_ID".to_owned(), text("Kubernetes")),
         ("INSTANCE_IPS".to_owned(), text(&config.address.to_string())),
     ]);
     if let Some(port) = config.http_outbound {

@@ -77,7 +77,7 @@ pub(super) async fn run(client: &mut Client, server: &Server, stop: &Cancellatio
     client.shared.telemetry.gauges.xds_connected.set(true);
     tracing::info!("configuration stream open");
     loop {
-        let due = client.again.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+        let due = client.again.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep_until(due.into()) => client.publish(),
@@ -149,7 +149,7 @@ impl Session {
             }
             if may_forget {
                 for name in &drop {
-                    client.book.forget(kind, name);
+                    client.book.remove(kind, name);
                     client.resources.remove(kind, name);
                 }
             }

@@ -34,7 +34,7 @@ impl<S: Handle> Handle for WithRetry<S> {
         if replay {
             exchange.keep_body();
         }
-        let mut _retrying: Option<Permit> = None;
+        let mut retrying: Option<Permit> = None;
         for retry in 1.. {
             let spare = exchange.request.as_ref().filter(|_| replay).map(head);
             let outcome = self.0.handle(exchange).await;
@@ -49,10 +49,10 @@ impl<S: Handle> Handle for WithRetry<S> {
                 return outcome;
             }
             // The one before is given back first: a request retries once at a time.
-            drop(_retrying.take());
-            match admit(&cluster) {
-                Some(permit) => _retrying = Some(permit),
-                None => return outcome,
+            drop(retrying.take());
+            retrying = admit(&cluster);
+            if retrying.is_none() {
+                return outcome;
             }
             tokio::time::sleep(jittered(policy.back_off(retry))).await;
         }
