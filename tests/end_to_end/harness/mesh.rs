@@ -44,7 +44,7 @@ impl Mesh {
         let flags = ["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-mesh-addr", &listen];
         mesh.spawn("server", ["server", "--data-dir", &data].into_iter().chain(flags));
         listening(address).await;
-        eventually("the mesh API", || async { mesh.mesh(&["get", "services"]).await.ok() }).await;
+        eventually("the mesh API", || async { mesh.mesh(&["status"]).await.ok() }).await;
         mesh
     }
 
