@@ -16,6 +16,8 @@ mod mesh;
 mod model;
 mod peer;
 mod source;
+#[cfg(test)]
+mod testing;
 mod validate;
 mod workloads;
 

@@ -133,3 +133,6 @@ fn put(snapshot: &mut Snapshot, kv: &KeyValue) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

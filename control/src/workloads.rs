@@ -215,3 +215,6 @@ fn resource(workload: Workload) -> Resource {
     };
     Resource { id, labels, annotations: BTreeMap::new(), spec: Spec::WorkloadEntry(spec) }
 }
+
+#[cfg(test)]
+mod tests;

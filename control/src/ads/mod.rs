@@ -74,3 +74,6 @@ impl AggregatedDiscoveryService for Ads {
         self.open::<wire::Delta>(request).map(Response::new)
     }
 }
+
+#[cfg(test)]
+mod tests;

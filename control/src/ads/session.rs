@@ -308,12 +308,9 @@ impl Subscription {
         let Some(at) = self.unanswered.iter().position(|(nonce, _)| *nonce == request.nonce) else { return };
         // An answer also stands for those before it, which clients need not have answered one by one.
         let Some((_, revision)) = self.unanswered.drain(..=at).next_back() else { return };
-        match &request.error {
-            Some(reason) => self.progress.rejected = Some((revision, reason.clone())),
-            None => {
-                self.progress.acknowledged = Some(revision);
-                self.progress.rejected = None;
-            }
+        self.progress.rejected = request.error.clone().map(|reason| (revision, reason));
+        if request.error.is_none() {
+            self.progress.acknowledged = Some(revision);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The two protocols' messages, to and from what they have in common.
 
 use proto::envoy::{
-    config::core::v3::Node,
+    config::core::v3::{ControlPlane, Node},
     service::discovery::v3::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
     },
@@ -29,8 +29,8 @@ pub(super) trait Flavor: 'static {
 pub(super) struct Delta;
 pub(super) struct StateOfTheWorld;
 
-fn control_plane() -> Option<proto::envoy::config::core::v3::ControlPlane> {
-    Some(proto::envoy::config::core::v3::ControlPlane { identifier: CONTROL_PLANE.to_owned() })
+fn control_plane() -> ControlPlane {
+    ControlPlane { identifier: CONTROL_PLANE.to_owned() }
 }
 
 impl Flavor for Delta {
@@ -71,7 +71,7 @@ impl Flavor for Delta {
             type_url: response.of.type_url().to_owned(),
             removed_resources: response.removed,
             nonce: response.nonce,
-            control_plane: control_plane(),
+            control_plane: Some(control_plane()),
             ..Default::default()
         }
     }
@@ -81,7 +81,7 @@ impl Flavor for Delta {
             type_url: request.type_url,
             removed_resources: request.resource_names_subscribe,
             nonce,
-            control_plane: control_plane(),
+            control_plane: Some(control_plane()),
             ..Default::default()
         })
     }
@@ -114,7 +114,7 @@ impl Flavor for StateOfTheWorld {
             resources: response.resources.iter().map(|resource| resource.body.clone()).collect(),
             type_url: response.of.type_url().to_owned(),
             nonce: response.nonce,
-            control_plane: control_plane(),
+            control_plane: Some(control_plane()),
             ..Default::default()
         }
     }

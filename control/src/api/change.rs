@@ -23,7 +23,7 @@ const GUARDED: [Kind; 5] =
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Put(Parsed),
+    Put(Box<Parsed>),
     Delete(Id),
 }
 
@@ -101,7 +101,7 @@ impl<'a> Plan<'a> {
         let parsed: Vec<Parsed> = changes
             .iter()
             .filter_map(|change| match change {
-                Change::Put(parsed) => Some(parsed.clone()),
+                Change::Put(parsed) => Some(Parsed::clone(parsed)),
                 Change::Delete(_) => None,
             })
             .collect();
@@ -113,8 +113,8 @@ impl<'a> Plan<'a> {
         for change in changes {
             plan.add(change, before);
         }
-        let changed = |id: &Id| changes.iter().any(|change| change.id() == id);
-        let leaned = leans_on.iter().filter(|id| !changed(id));
+        let is_touched = |id: &Id| changes.iter().any(|change| change.id() == id);
+        let leaned = leans_on.iter().filter(|id| !is_touched(id));
         plan.conditions
             .extend(leaned.filter_map(|id| before.get(id)).map(|stored| unchanged(stored.id(), Some(stored))));
         plan.conditions.extend(GUARDED.map(|kind| no_newer(kind, before.revision)));

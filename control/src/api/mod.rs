@@ -52,7 +52,7 @@ impl Mesh for MeshApi {
         if !problems.is_empty() {
             return Ok(Response::new(ApplyResponse { problems: wire::problems(problems), ..Default::default() }));
         }
-        let changes = parsed.into_iter().map(Change::Put).collect();
+        let changes = parsed.into_iter().map(|parsed| Change::Put(Box::new(parsed))).collect();
         let outcome = self.editor.change(changes, dry_run).await.map_err(|error| status(&error))?;
         Ok(Response::new(ApplyResponse {
             revision: outcome.revision.map_or(0, Revision::get),
@@ -84,7 +84,7 @@ impl Mesh for MeshApi {
         peer::require_admin(&request)?;
         let DeleteRequest { names, sources, default_namespace } = request.into_inner();
         let default_namespace = namespace(&default_namespace);
-        let (ids, problems) = doomed(names, wire::sources(sources), default_namespace);
+        let (ids, problems) = doomed(names, &wire::sources(sources), default_namespace);
         if !problems.is_empty() {
             return Ok(Response::new(DeleteResponse { problems: wire::problems(problems), ..Default::default() }));
         }
@@ -121,10 +121,10 @@ fn unknown_kind(message: &str, suggestion: &str) -> Status {
 /// What a delete names, each once.
 fn doomed(
     names: Vec<proto::mesh::ResourceName>,
-    sources: Vec<SourceText>,
+    sources: &[SourceText],
     default_namespace: &str,
 ) -> (Vec<Id>, Vec<Problem>) {
-    let (parsed, mut problems) = parse(&sources, default_namespace);
+    let (parsed, mut problems) = parse(sources, default_namespace);
     let mut ids: Vec<Id> = parsed.into_iter().map(|parsed| parsed.resource.id).collect();
     for name in names {
         let namespace = if name.namespace.is_empty() { default_namespace.to_owned() } else { name.namespace };
@@ -143,3 +143,6 @@ fn doomed(
     ids.dedup();
     (ids, problems)
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ use crate::{
 /// How long a connection may take to be made. Source: Istio's `connectTimeout`.
 pub(super) const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often DNS is asked. Source: Istio's `dnsRefreshRate`.
-const DNS_REFRESH: std::time::Duration = std::time::Duration::from_secs(60);
+const DNS_REFRESH: std::time::Duration = std::time::Duration::from_mins(1);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The cluster of a port of `host`, for a subset or for all its workloads.

@@ -23,7 +23,6 @@ fn delay(delay: &spec::FaultDelay) -> FaultDelay {
     FaultDelay {
         percentage: Some(share(percent)),
         fault_delay_secifier: delay.fixed_delay.map(|span| FaultDelaySecifier::FixedDelay(duration(span.0))),
-        ..Default::default()
     }
 }
 

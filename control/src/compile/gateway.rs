@@ -142,9 +142,9 @@ impl Edge<'_> {
         let name = format!("{}/{}", gateway.namespace, gateway.name);
         rules(self.snapshot, &name, &gateway.namespace).iter().find_map(|rule| {
             let owner = &rule.stored.id().namespace;
-            let mut served = server.hosts.iter().filter_map(|host| admitted(host, &gateway.namespace, owner));
-            let serves = served.any(|served| rule.hosts.iter().any(|host| narrower(host, served).is_some()));
-            serves.then(|| tcp_clusters(&rule.spec.tcp, self.context(&name, owner))).flatten()
+            let mut hosts = server.hosts.iter().filter_map(|host| admitted(host, &gateway.namespace, owner));
+            let is_for_us = hosts.any(|ours| rule.hosts.iter().any(|host| narrower(host, ours).is_some()));
+            is_for_us.then(|| tcp_clusters(&rule.spec.tcp, self.context(&name, owner))).flatten()
         })
     }
 }

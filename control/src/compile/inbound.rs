@@ -29,7 +29,7 @@ pub(super) fn listeners(
         let name = inbound_cluster(inbound.app_port);
         let stats = listener::stat_prefix("inbound", inbound.bind, inbound.port, protocol);
         let filter = if protocol.is_http() {
-            listener::http(&stats, Routes::Inline(routes(&name, inbound.app_port)), Side::Inbound)
+            listener::http(&stats, Routes::Inline(Box::new(routes(&name, inbound.app_port))), Side::Inbound)
         } else {
             listener::tcp(&stats, vec![(name, 1)])
         };

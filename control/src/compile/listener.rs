@@ -38,7 +38,7 @@ const INSPECTION: Duration = Duration { seconds: 15, nanos: 0 };
 pub(super) enum Routes {
     /// By RDS, under this name.
     Named(String),
-    Inline(RouteConfiguration),
+    Inline(Box<RouteConfiguration>),
 }
 
 /// Who sends the requests that a connection manager sees.
@@ -115,7 +115,7 @@ pub(super) fn http(stat_prefix: &str, routes: Routes, side: Side) -> Filter {
         Routes::Named(route_config_name) => {
             http_connection_manager::RouteSpecifier::Rds(Rds { config_source: Some(from_ads()), route_config_name })
         }
-        Routes::Inline(routes) => http_connection_manager::RouteSpecifier::RouteConfig(routes),
+        Routes::Inline(routes) => http_connection_manager::RouteSpecifier::RouteConfig(*routes),
     };
     let mut filters = Vec::new();
     if side != Side::Inbound {

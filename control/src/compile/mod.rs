@@ -40,8 +40,8 @@ use crate::{
 use view::{Pool, View};
 
 pub(crate) use endpoint::TLS_MODE_LABEL;
-pub(crate) use proxy::{NodeError, Proxy, Role};
-pub(crate) use resource::{Encoded, Named, ResourceType, Resources, Version, named};
+pub(crate) use proxy::{Proxy, Role};
+pub(crate) use resource::{Encoded, Named, ResourceType, Resources, named};
 
 /// What the catalog is made of.
 const CATALOG_KINDS: &[Kind] = &[Kind::Service, Kind::ServiceEntry, Kind::WorkloadEntry];
@@ -134,14 +134,15 @@ impl Compiled {
         let clusters = self.encode(&clusters, |cluster| &cluster.name, own(ResourceType::Cluster));
         let listeners = self.encode(&listeners, |listener| &listener.name, own(ResourceType::Listener));
         let routes = self.routes(proxy, last.map(|last| &last.of(ResourceType::Route).shared));
-        let shared_only = |shared: &Arc<Named>| Resources { shared: shared.clone(), own: Arc::default() };
-        let none = last.map_or_else(Arc::default, |last| last.of(ResourceType::Listener).shared.clone());
+        let own_or_none = |of| own(of).cloned().unwrap_or_default();
+        let no_shared = last.map_or_else(Arc::default, |last| last.of(ResourceType::Listener).shared.clone());
         let resources = [
-            (ResourceType::Cluster, Resources { shared: view.clusters.clone(), own: clusters }),
-            (ResourceType::Endpoints, shared_only(&view.endpoints)),
-            (ResourceType::Listener, Resources { shared: none, own: listeners }),
-            (ResourceType::Route, shared_only(&routes)),
+            (ResourceType::Cluster, view.clusters.clone(), clusters),
+            (ResourceType::Endpoints, view.endpoints.clone(), own_or_none(ResourceType::Endpoints)),
+            (ResourceType::Listener, no_shared, listeners),
+            (ResourceType::Route, routes, own_or_none(ResourceType::Route)),
         ];
+        let resources = resources.map(|(of, shared, own)| (of, Resources { shared, own }));
         ProxyConfig { revision: self.revision(), resources: resources.into() }
     }
 

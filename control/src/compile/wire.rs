@@ -27,10 +27,14 @@ pub(super) fn duration(span: Duration) -> pb::Duration {
     pb::Duration { seconds: span.as_secs() as i64, nanos: span.subsec_nanos() as i32 }
 }
 
+/// A field that can also be left unset.
+#[expect(clippy::unnecessary_wraps, reason = "every field that takes it is optional")]
 pub(super) fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
 
+/// A field that can also be left unset.
+#[expect(clippy::unnecessary_wraps, reason = "every field that takes it is optional")]
 pub(super) fn boolean(value: bool) -> Option<BoolValue> {
     Some(BoolValue { value })
 }

@@ -125,10 +125,6 @@ impl Host {
         &self.stored.id().namespace
     }
 
-    pub(crate) fn port(&self, number: u16) -> Option<&Port> {
-        self.ports.iter().find(|port| port.number == number)
-    }
-
     /// Whether it is a Service, which also answers to shorter names.
     pub(crate) fn is_service(&self) -> bool {
         Service::of_stored(&self.stored).is_some()

@@ -310,13 +310,13 @@ impl<'de, 'a, I: Iterator<Item = (usize, &'a Node)>> SeqAccess<'de> for Items<'_
 
 struct Fields<'a> {
     of: Decoder<'a>,
-    fields: std::vec::IntoIter<(Cow<'a, str>, &'a Node)>,
+    rest: std::vec::IntoIter<(Cow<'a, str>, &'a Node)>,
     current: Option<(Cow<'a, str>, &'a Node)>,
 }
 
 impl<'a> Fields<'a> {
     fn of(of: Decoder<'a>, fields: Vec<(Cow<'a, str>, &'a Node)>) -> Self {
-        Self { of, fields: fields.into_iter(), current: None }
+        Self { of, rest: fields.into_iter(), current: None }
     }
 }
 
@@ -324,7 +324,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     type Error = Failure;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
-        self.current = self.fields.next();
+        self.current = self.rest.next();
         let Some((key, node)) = &self.current else { return Ok(None) };
         let path = Path::Field(self.of.path, key);
         let of = Decoder { node, path: &path, scope: self.of.scope };

@@ -26,7 +26,7 @@ pub(crate) use field::{GoDuration, Percent, StringMatch};
 pub(crate) use kind::{Kind, KindFilter};
 pub(crate) use parse::{Origin, Parsed, SourceText, parse};
 pub(crate) use problem::{Problem, closest};
-pub(crate) use resource::{Id, KEY_PREFIX, Resource, Spec, Typed, UnreadableResource};
+pub(crate) use resource::{Id, KEY_PREFIX, Resource, Spec, Typed};
 
 #[cfg(test)]
 mod tests;

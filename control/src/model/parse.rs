@@ -89,15 +89,12 @@ impl Reader<'_> {
     /// Kubernetes' `v1 List`: the resources are its items.
     fn list(&mut self, source: &Arc<str>, list: &Node) {
         let Some(items) = list.get("items") else { return };
-        match &items.node.value {
-            Value::List(documents) => documents.iter().for_each(|document| self.document(source, document.clone())),
-            _ => {
-                let message = format!("expected a list, found {}", items.node.describe());
-                let finding =
-                    Finding { line: items.line, field: "items".to_owned(), message, suggestion: String::new() };
-                self.refuse(source, "", finding);
-            }
+        if let Value::List(documents) = &items.node.value {
+            return documents.iter().for_each(|document| self.document(source, document.clone()));
         }
+        let message = format!("expected a list, found {}", items.node.describe());
+        let finding = Finding { line: items.line, field: "items".to_owned(), message, suggestion: String::new() };
+        self.refuse(source, "", finding);
     }
 
     fn resource(&mut self, source: &Arc<str>, kind: Kind, document: Node) {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{virtual_service::VirtualService, *};
+use super::{resource::UnreadableResource, virtual_service::VirtualService, *};
 
 fn source(text: &str) -> SourceText {
     SourceText { name: "mesh.yaml".to_owned(), text: text.to_owned() }

@@ -15,7 +15,7 @@ const REGEX_PROGRAM_BYTES_MAX: usize = 256 << 10;
 /// Longest DNS name, bytes.
 const NAME_BYTES_MAX: usize = 253;
 /// Longest span that may be configured: a day is more than any timeout or interval means.
-const SPAN_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const SPAN_MAX: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// Collects what is wrong with one resource.
 pub(super) struct Check {

@@ -27,6 +27,13 @@ struct Issue {
     suggestion: String,
 }
 
+impl Issue {
+    /// What is wrong, whatever might be written instead.
+    fn what(&self) -> (&Id, &str, &str) {
+        (&self.id, &self.field, &self.message)
+    }
+}
+
 /// The outcome of checking a state.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
@@ -40,8 +47,10 @@ pub(crate) fn validate(changed: &[Parsed], before: &Snapshot, after: &Snapshot) 
     let origins: BTreeMap<&Id, &Origin> = changed.iter().map(|parsed| (&parsed.resource.id, &parsed.origin)).collect();
     let mut issues: Vec<Issue> = changed.iter().flat_map(|parsed| resource(&parsed.resource)).collect();
     let (was, will) = (references::check(before), references::check(after));
-    let earlier: BTreeSet<_> = was.issues.into_iter().collect();
-    issues.extend(will.issues.into_iter().filter(|issue| origins.contains_key(&issue.id) || !earlier.contains(issue)));
+    let earlier: BTreeSet<_> = was.issues.iter().map(Issue::what).collect();
+    issues.extend(
+        will.issues.into_iter().filter(|issue| origins.contains_key(&issue.id) || !earlier.contains(&issue.what())),
+    );
     let leans_on = will.used.into_iter().filter(|(id, _)| origins.contains_key(id)).map(|(_, used)| used).collect();
     let problems = issues.into_iter().map(|issue| place(issue, &origins)).collect();
     Verdict { problems, leans_on }
