@@ -159,7 +159,7 @@ fn status(error: IssueError) -> Status {
         IssueError::Log(LogError::Unavailable(_)) | IssueError::Sign(SignError::NotOurKey) => {
             Status::unavailable(error.to_string())
         }
-        IssueError::Refused(refusal) => refused(refusal),
+        IssueError::Refused(refusal) => refused(&refusal),
         IssueError::Sign(_) | IssueError::Ledger(_) | IssueError::Authority(_) | IssueError::Cut => {
             tracing::error!(%error, "cannot issue certificates");
             Status::internal("the authority failed; its log says why")
@@ -167,7 +167,7 @@ fn status(error: IssueError) -> Status {
     }
 }
 
-fn refused(refusal: Refusal) -> Status {
+fn refused(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::TokenUnknown | Refusal::TokenExpired | Refusal::TokenUsed => {
             info!(reason = %refusal, "join token refused");

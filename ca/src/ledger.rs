@@ -202,8 +202,8 @@ impl Ledger {
         if is_system(&token.spiffe_id) {
             return Ok(Err(Refusal::IdentityNotAllowed(token.spiffe_id.clone())));
         }
-        let taken = self.rows.get(&key::token(&token.token_hash))?.is_some();
-        Ok(if taken { Err(Refusal::TokenExists) } else { Ok(time) })
+        let exists = self.rows.get(&key::token(&token.token_hash))?.is_some();
+        Ok(if exists { Err(Refusal::TokenExists) } else { Ok(time) })
     }
 
     fn check_issue(&self, issue: &Issue) -> Result<Result<Accepted, Refusal>, LedgerError> {
@@ -253,7 +253,7 @@ impl Ledger {
             },
         };
         let named = !issue.dns.is_empty() || !issue.ips.is_empty();
-        Ok(allowed.and_then(|()| if named { Err(Refusal::NamesNotAllowed) } else { Ok(()) }))
+        Ok(allowed.and(if named { Err(Refusal::NamesNotAllowed) } else { Ok(()) }))
     }
 
     fn token(&self, hash: &[u8; 32]) -> Result<Option<Token>, LedgerError> {
@@ -309,7 +309,7 @@ impl Ledger {
                 LedgerAnswer::Recorded(place)
             }
             LedgerCommand::Issue(issue) => {
-                let tbs_hash = self.put_issued(batch, Position { place, log_index, time }, issue)?;
+                let tbs_hash = self.put_issued(batch, Position { place, log_index, time }, &issue)?;
                 entry.array(&tbs_hash);
                 LedgerAnswer::Issued(place)
             }
@@ -329,9 +329,9 @@ impl Ledger {
     }
 
     /// Writes what was issued and consumes the token; gives the hash of the bytes to be signed.
-    fn put_issued(&mut self, batch: &mut Batch, position: Position, issue: Issue) -> Result<[u8; 32], LedgerError> {
+    fn put_issued(&mut self, batch: &mut Batch, position: Position, issue: &Issue) -> Result<[u8; 32], LedgerError> {
         let genesis = self.genesis.as_ref().expect("checked: nothing is issued before genesis");
-        let record = build(genesis, position, &issue);
+        let record = build(genesis, position, issue);
         if let Caller::Token(hash) = &issue.caller {
             let token = self.token(hash)?.expect("checked: the token is there");
             self.rows.put(batch, key::token(hash), Token { used: true, ..token }.encode());

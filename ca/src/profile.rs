@@ -145,6 +145,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     nibbles.map(|nibble| char::from_digit(nibble.into(), 16).expect("a nibble is below 16")).collect()
 }
 
+#[derive(Clone, Copy)]
 struct Names<'a> {
     issuer: &'a [u8],
     subject: &'a [u8],

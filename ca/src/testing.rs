@@ -143,10 +143,10 @@ pub(crate) fn spki(number: u8) -> Bytes {
 /// A request without any name, signed by a fresh key.
 pub(crate) fn csr() -> String {
     let key = rcgen::KeyPair::generate().unwrap();
-    csr_of(&key, rcgen::CertificateParams::default())
+    csr_of(&key, &rcgen::CertificateParams::default())
 }
 
-pub(crate) fn csr_of(key: &rcgen::KeyPair, params: rcgen::CertificateParams) -> String {
+pub(crate) fn csr_of(key: &rcgen::KeyPair, params: &rcgen::CertificateParams) -> String {
     params.serialize_request(key).unwrap().pem().unwrap()
 }
 

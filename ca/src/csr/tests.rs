@@ -20,7 +20,7 @@ fn rsa(bits: u32) -> String {
 fn strong_keys_are_accepted() {
     for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
         let key = KeyPair::generate_for(algorithm).unwrap();
-        let spki = public_key(&csr_of(&key, CertificateParams::default())).unwrap();
+        let spki = public_key(&csr_of(&key, &CertificateParams::default())).unwrap();
         assert_eq!(der::public_key_bits(&spki), Some(key.public_key_raw()));
     }
     assert!(public_key(&rsa(2048)).is_ok());

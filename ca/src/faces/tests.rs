@@ -93,7 +93,7 @@ async fn a_workload_joins_by_token_and_renews_by_certificate() {
     let served = Served::start().await;
     let token = served.token().await;
     let key = KeyPair::generate().unwrap();
-    let csr_pem = csr_of(&key, CertificateParams::default());
+    let csr_pem = csr_of(&key, &CertificateParams::default());
     let chain = served.ask(asking(csr_pem, Some(&token)), None).await.unwrap();
     assert_eq!(chain.len(), 3);
     assert_eq!(chain[2], served.bundle.to_pem());
@@ -102,7 +102,7 @@ async fn a_workload_joins_by_token_and_renews_by_certificate() {
     assert_eq!(*first.id(), id("default", "reviews"));
 
     let new_key = KeyPair::generate().unwrap();
-    let csr_pem = csr_of(&new_key, CertificateParams::new(vec!["elsewhere.example".to_owned()]).unwrap());
+    let csr_pem = csr_of(&new_key, &CertificateParams::new(vec!["elsewhere.example".to_owned()]).unwrap());
     let chain = served.ask(asking(csr_pem, None), Some(first)).await.unwrap();
     let renewed = svid(&chain, &new_key);
     assert_eq!(*renewed.id(), id("default", "reviews"));
@@ -148,10 +148,10 @@ async fn nobody_is_issued_another_identity() {
 async fn administration_is_for_the_administrator() {
     let served = Served::start().await;
     let workload = served.house.issuer.renew(id("default", "a"), csr(), None).await.unwrap();
-    let server = Issuer::server_id(&trust_domain());
-    let server = served.house.issuer.issue_own(server, vec![], vec![], Duration::from_hours(1)).await.unwrap();
-    let server = server.for_tls().unwrap().1;
-    for (svid, expected) in [(None, Code::Unauthenticated), (Some(server), Code::PermissionDenied)] {
+    let member = Issuer::server_id(&trust_domain());
+    let member = served.house.issuer.issue_own(member, vec![], vec![], Duration::from_hours(1)).await.unwrap();
+    let member = member.for_tls().unwrap().1;
+    for (svid, expected) in [(None, Code::Unauthenticated), (Some(member), Code::PermissionDenied)] {
         let mut client = CertificateAuthorityClient::new(served.channel(svid));
         assert_eq!(client.create_join_token(for_reviews()).await.unwrap_err().code(), expected);
         assert_eq!(client.list_issued(ListIssuedRequest { limit: 0 }).await.unwrap_err().code(), expected);

@@ -51,6 +51,7 @@ fn by_svid(number: u8, at: u64) -> LedgerCommand {
     LedgerCommand::Issue(order(Caller::Svid(id("default", "reviews")), number, at))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with outcomes, which may be refusals")]
 fn issued(place: u64) -> Outcome {
     Ok(LedgerAnswer::Issued(Place::new(place)))
 }
@@ -184,8 +185,8 @@ fn administrators_and_members_may_have_system_identities_and_names() {
 fn no_leaf_outlives_the_issuing_certificate() {
     let (log, view) = founded();
     let end = START + 30 * 86_400;
-    let long = Issue { ttl_seconds: 60 * 86_400, ..order(Caller::Admin, 1, START) };
-    assert_eq!(log.apply_one(LedgerCommand::Issue(long)), issued(1));
+    let greedy = Issue { ttl_seconds: 60 * 86_400, ..order(Caller::Admin, 1, START) };
+    assert_eq!(log.apply_one(LedgerCommand::Issue(greedy)), issued(1));
     assert_eq!(view.issued(Place::new(1)).unwrap().unwrap().not_after, time(end));
     wait_until(&log, end - 59);
     assert_eq!(log.apply_one(by_svid(2, end - 59)), Err(Refusal::IssuerExpires(time(end))));
