@@ -25,7 +25,7 @@ mod txn;
 mod words;
 
 use crate::demo;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use client::Client;
 use connection::{Connection, Flags};
 use failure::{Exit, Failure};
@@ -145,7 +145,11 @@ pub(crate) async fn run() -> ExitCode {
 /// Help and version are answers; everything else is a mistake in the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(Exit::BadArgs as u8) } else { ExitCode::SUCCESS }
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => ExitCode::from(Exit::Error as u8),
+        _ if error.use_stderr() => ExitCode::from(Exit::BadArgs as u8),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// Runs a key verb with what its flags come to.

@@ -1,5 +1,7 @@
 //! Calls: what they answer, when they move to another endpoint, and when they are repeated.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
+
 mod fake;
 
 use fake::{Fake, Node, PutFault, until};

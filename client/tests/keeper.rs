@@ -1,5 +1,7 @@
 //! Keeping a lease: renewed in time, and its loss told in time.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
+
 mod fake;
 
 use fake::{Fake, Node, until};

@@ -1,5 +1,7 @@
 //! Watches: every event once, in order, in whole revisions, whatever connections do.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
+
 mod fake;
 
 use fake::{Fake, Node, WatchFault, until};
@@ -125,7 +127,8 @@ async fn a_progress_report_is_a_place_to_resume_from() {
 
 #[tokio::test]
 async fn what_every_endpoint_would_refuse_ends_a_watch() {
-    let cases: [(&str, fn(&ClientError) -> bool); 3] = [
+    type Is = fn(&ClientError) -> bool;
+    let cases: [(&str, Is); 3] = [
         ("etcdserver: permission denied", |error| matches!(error, ClientError::Denied { .. })),
         ("mvcc: watcher range is empty", |error| matches!(error, ClientError::Refused { .. })),
         ("etcdserver: mvcc: required revision has been compacted", |error| {

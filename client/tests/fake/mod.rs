@@ -3,6 +3,12 @@
 //! Owns: one store that several nodes serve, and the script of what goes wrong.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::unnecessary_wraps,
+    reason = "a test that meets the unexpected ends"
+)]
 
 use bytes::Bytes;
 use proto::{
@@ -326,7 +332,7 @@ async fn serve_watch(
     loop {
         let (events, revision) = fake.events(&range, next);
         next = next.max(revision + 1);
-        for response in responses(fake, events) {
+        for response in responses(fake, &events) {
             if left == 0 {
                 return sender.send(Err(Status::unavailable("cut"))).await.ok();
             }
@@ -338,7 +344,7 @@ async fn serve_watch(
 }
 
 /// One batch, in fragments if that is the script, and a progress report behind it.
-fn responses(fake: &Fake, events: Vec<mvccpb::Event>) -> Vec<pb::WatchResponse> {
+fn responses(fake: &Fake, events: &[mvccpb::Event]) -> Vec<pb::WatchResponse> {
     let header = fake.header();
     let State { fragment_events, progress, .. } = *fake.state();
     let size = if fragment_events == 0 { usize::MAX } else { fragment_events };
