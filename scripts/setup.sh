@@ -43,6 +43,7 @@ missing_packages() {
   has ccache || echo ccache
   [ "$level" = build ] && return
   has etcdctl || echo etcd-client
+  has openssl || echo openssl
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
 }
 
@@ -69,9 +70,9 @@ packages() {
     return
   fi
   say "Missing, by their Debian names: ${missing[*]}"
-  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd python3"
-  say "  Arch:    pacman -S clang gcc make ccache etcd python"
-  say "  macOS:   xcode-select --install && brew install ccache etcd python3"
+  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl python3"
+  say "  Arch:    pacman -S clang gcc make ccache etcd openssl python"
+  say "  macOS:   xcode-select --install && brew install ccache etcd openssl python3"
   return 1
 }
 

@@ -6,7 +6,8 @@ mod identity;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use self::bootstrap::{Bootstrap, Protocol};
+use self::bootstrap::Bootstrap;
+pub(crate) use self::bootstrap::Protocol;
 use crate::harness::{Mesh, Process, eventually, free_port};
 
 /// Envoy's identity.
@@ -74,15 +75,16 @@ fn workload_entry(port: u16) -> String {
     )
 }
 
-struct Envoy {
-    outbound: SocketAddr,
+pub(crate) struct Envoy {
+    /// Where its app's calls go.
+    pub(crate) outbound: SocketAddr,
     inbound: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Envoy {
     /// Starts one beside the app reviews; returns when it has its listeners.
-    async fn start(mesh: &mut Mesh, protocol: Protocol) -> Self {
+    pub(crate) async fn start(mesh: &mut Mesh, protocol: Protocol) -> Self {
         let envoy = Self { outbound: free_port(), inbound: free_port(), admin: free_port() };
         let app = mesh.start_app("reviews", envoy.outbound).await;
         let token = std::fs::read_to_string(mesh.token_file(ACCOUNT)).unwrap();

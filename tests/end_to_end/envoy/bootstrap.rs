@@ -11,7 +11,7 @@ use super::{
 
 /// The two forms of xDS.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     Delta,
     StateOfTheWorld,
 }
