@@ -58,7 +58,9 @@ pub(crate) fn problems(before: &Snapshot, text: &str) -> Vec<Problem> {
 /// What is wrong with deleting `ids` from `before`.
 pub(crate) fn problems_without(before: &Snapshot, ids: &[Id]) -> Vec<Problem> {
     let mut after = before.clone();
-    ids.iter().for_each(|id| after.remove(id));
+    for id in ids {
+        after.remove(id);
+    }
     validate(&[], before, &after).problems
 }
 

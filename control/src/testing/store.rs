@@ -76,8 +76,8 @@ impl Store {
 }
 
 impl State {
-    fn header(&self) -> Option<pb::ResponseHeader> {
-        Some(pb::ResponseHeader { revision: self.revision, cluster_id: 1, member_id: 1, raft_term: 1 })
+    fn header(&self) -> pb::ResponseHeader {
+        pb::ResponseHeader { revision: self.revision, cluster_id: 1, member_id: 1, raft_term: 1 }
     }
 
     fn range(&self, key: &Bytes, end: &Bytes) -> Vec<KeyValue> {
@@ -109,7 +109,9 @@ impl State {
     fn revoke(&mut self, lease: i64) -> bool {
         let keys: Vec<_> = self.keys.values().filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect();
         let revision = self.revision + i64::from(!keys.is_empty());
-        keys.iter().for_each(|key| self.delete(key, revision));
+        for key in &keys {
+            self.delete(key, revision);
+        }
         self.revision = revision;
         let known = self.leases.contains(&lease);
         self.leases.retain(|other| *other != lease);
@@ -138,14 +140,14 @@ impl kv_server::Kv for Store {
         let kvs = state.range(&request.key, &request.range_end);
         let count = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
         let kvs = if request.count_only { Vec::new() } else { kvs };
-        Ok(Response::new(pb::RangeResponse { header: state.header(), kvs, more: false, count }))
+        Ok(Response::new(pb::RangeResponse { header: Some(state.header()), kvs, more: false, count }))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.change(|state| {
             state.revision += 1;
             state.put(request.into_inner(), state.revision);
-            Ok(Response::new(pb::PutResponse { header: state.header(), prev_kv: None }))
+            Ok(Response::new(pb::PutResponse { header: Some(state.header()), prev_kv: None }))
         })
     }
 
@@ -172,7 +174,7 @@ impl kv_server::Kv for Store {
                 }
                 state.revision = revision;
             }
-            Ok(Response::new(pb::TxnResponse { header: state.header(), succeeded, responses }))
+            Ok(Response::new(pb::TxnResponse { header: Some(state.header()), succeeded, responses }))
         })
     }
 
@@ -208,7 +210,7 @@ impl watch_server::Watch for Store {
         let (store, mut changed) = (self.clone(), self.changed.subscribe());
         tokio::spawn(async move {
             let _requests = requests;
-            let header = store.state.lock().header();
+            let header = Some(store.state.lock().header());
             let created = pb::WatchResponse { header, created: true, ..Default::default() };
             let range = KeyRange::from_wire(create.key, create.range_end);
             let mut sent = sender.send(Ok(created)).await;
@@ -221,7 +223,7 @@ impl watch_server::Watch for Store {
                     };
                     let events: Vec<_> = state.history.iter().filter(is_due).cloned().collect();
                     next = state.revision + 1;
-                    pb::WatchResponse { header: state.header(), events, ..Default::default() }
+                    pb::WatchResponse { header: Some(state.header()), events, ..Default::default() }
                 };
                 if !response.events.is_empty() {
                     sent = sender.send(Ok(response)).await;
@@ -246,7 +248,7 @@ impl lease_server::Lease for Store {
         self.change(|state| {
             state.leases_granted += 1;
             state.leases.push(state.leases_granted);
-            let (header, id) = (state.header(), state.leases_granted);
+            let (header, id) = (Some(state.header()), state.leases_granted);
             Ok(Response::new(pb::LeaseGrantResponse {
                 header,
                 id,
@@ -264,7 +266,7 @@ impl lease_server::Lease for Store {
             if !state.revoke(request.into_inner().id) {
                 return Err(Status::not_found("etcdserver: requested lease not found"));
             }
-            Ok(Response::new(pb::LeaseRevokeResponse { header: state.header() }))
+            Ok(Response::new(pb::LeaseRevokeResponse { header: Some(state.header()) }))
         })
     }
 
@@ -277,7 +279,7 @@ impl lease_server::Lease for Store {
             let id = request?.id;
             let state = store.state.lock();
             let ttl = if state.leases.contains(&id) { 10 } else { 0 };
-            Ok(pb::LeaseKeepAliveResponse { header: state.header(), id, ttl })
+            Ok(pb::LeaseKeepAliveResponse { header: Some(state.header()), id, ttl })
         });
         Ok(Response::new(Box::pin(answers)))
     }

@@ -34,7 +34,9 @@ impl Bench {
     fn delete(&mut self, name: &str) {
         let mut after = self.snapshot.clone();
         let ids: Vec<_> = after.iter().map(|stored| stored.id().clone()).filter(|id| id.name == name).collect();
-        ids.iter().for_each(|id| after.remove(id));
+        for id in &ids {
+            after.remove(id);
+        }
         after.revision = after.revision.next();
         self.become_(after);
     }
