@@ -21,9 +21,9 @@ use types::{Namespace, ServiceAccount, TrustDomain};
 use crate::member::custody;
 
 /// How long the administrator's certificate lives.
-const ADMIN_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+const ADMIN_TTL: Duration = Duration::from_hours(365 * 24);
 /// How long the join tokens are good for that bootstrap makes: time to carry them to other machines.
-const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+const TOKEN_TTL: Duration = Duration::from_hours(24);
 
 /// What to found, and for whom to make join tokens.
 #[derive(Clone, Debug)]
@@ -62,16 +62,12 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Bootstrapped> {
 async fn found(member: &Member, settings: &Settings) -> anyhow::Result<Bootstrapped> {
     let custody = custody(&settings.member.data_dir);
     let log = member.ledger_log();
-    match member.ledger().genesis()? {
-        Some(genesis) => ensure!(
-            genesis.trust_domain == settings.trust_domain,
-            "this data directory already serves the trust domain {}",
-            genesis.trust_domain
-        ),
-        None => {
-            let genesis = custody.found(&settings.trust_domain, Time::now())?;
-            log.propose(LedgerCommand::Genesis(genesis)).await??;
-        }
+    if let Some(genesis) = member.ledger().genesis()? {
+        let theirs = genesis.trust_domain;
+        ensure!(theirs == settings.trust_domain, "this data directory already serves the trust domain {theirs}");
+    } else {
+        let genesis = custody.found(&settings.trust_domain, Time::now())?;
+        log.propose(LedgerCommand::Genesis(genesis)).await??;
     }
     let authority = Arc::new(Authority::open(&custody, member.ledger())?);
     let issuer = Issuer::new(log, member.ledger(), authority, ca::Config::default());

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 /// How long streams may take to end before they are cut.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the member's own certificate lives; it is replaced at half of that.
-const OWN_SVID_TTL: Duration = Duration::from_secs(24 * 3600);
+const OWN_SVID_TTL: Duration = Duration::from_hours(24);
 /// Between two tries to replace it, when one failed.
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 /// Streams at once on one client connection.
@@ -69,12 +69,11 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         info!(listen = %incoming.local_addr()?, "serves etcd v3");
         faces.spawn(serve(member.routes(), incoming, stop.clone()));
     }
-    let mesh = match member.ledger().genesis()? {
-        Some(_) => Some(Mesh::open(&member, &settings, &mut faces, &stop).await?),
-        None => {
-            info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh");
-            None
-        }
+    let mesh = if member.ledger().genesis()?.is_some() {
+        Some(Mesh::open(&member, &settings, &mut faces, &stop).await?)
+    } else {
+        info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh");
+        None
     };
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),

@@ -7,7 +7,9 @@
 //!
 //! `cargo bench --bench propagation -- --flips 200`. `scripts/setup.sh test` installs Envoy.
 
-#[allow(dead_code, reason = "the end-to-end tests' own harness, of which this uses a part")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
+#[allow(dead_code, unused_imports, reason = "the end-to-end tests' own harness, of which this uses a part")]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a harness fails by panicking")]
 #[path = "../../tests/end_to_end"]
 mod end_to_end {
@@ -67,7 +69,10 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     println!("{} flips; ms from sending the apply call, and from its return", args.flips);
-    println!("{:10} {:>9} {:>9} {:>9} {:>12} {:>12}", "proxy", "sent p50", "sent p99", "sent max", "returned p50", "returned p99");
+    println!(
+        "{:10} {:>9} {:>9} {:>9} {:>12} {:>12}",
+        "proxy", "sent p50", "sent p99", "sent max", "returned p50", "returned p99"
+    );
     for ((name, _), samples) in proxies.iter().zip(&samples) {
         let sent = |percent| percentile(samples, percent, |sample| sample.since_sent);
         let returned = |percent| percentile(samples, percent, |sample| sample.since_returned);
@@ -103,17 +108,16 @@ async fn flip(admin: &Client, proxies: &[SocketAddr], number: usize) -> anyhow::
     let mut samples = Vec::new();
     for watcher in watchers {
         let changed = tokio::time::timeout(DEADLINE, watcher).await.context("the traffic did not change")???;
-        samples.push(Sample {
-            since_sent: changed - sent,
-            since_returned: changed.saturating_duration_since(returned),
-        });
+        samples
+            .push(Sample { since_sent: changed - sent, since_returned: changed.saturating_duration_since(returned) });
     }
     Ok(samples)
 }
 
 /// Asks without pause until the answer is the new one.
 async fn first_new_answer(proxy: SocketAddr, expected: String) -> anyhow::Result<Instant> {
-    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(HttpConnector::new());
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .build::<_, Empty<Bytes>>(HttpConnector::new());
     loop {
         let request = http::Request::get(format!("http://{proxy}/flip")).header(http::header::HOST, "ratings:9080");
         let answer = client.request(request.body(Empty::new())?).await?;

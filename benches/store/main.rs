@@ -6,6 +6,8 @@
 //!
 //! `cargo bench --bench store -- --help`. Without an `etcd` on the PATH, or named by ETCD, we are measured alone.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 mod server;
 mod workload;
 

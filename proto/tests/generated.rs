@@ -2,13 +2,8 @@
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
-const FILES: [&str; 5] = [
-    "etcd/kv.proto",
-    "etcd/rpc.proto",
-    "istio/ca.proto",
-    "meshstore/ca.proto",
-    "meshstore/mesh.proto",
-];
+const FILES: [&str; 5] =
+    ["etcd/kv.proto", "etcd/rpc.proto", "istio/ca.proto", "meshstore/ca.proto", "meshstore/mesh.proto"];
 
 #[test]
 fn checked_in_code_is_fresh() -> Result<(), Box<dyn Error>> {
@@ -16,10 +11,7 @@ fn checked_in_code_is_fresh() -> Result<(), Box<dyn Error>> {
     let checked_in = root.join("src/gen");
     let generated = tempfile::tempdir()?;
     let descriptors = protox::compile(FILES, [root.join("proto")])?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .out_dir(generated.path())
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").out_dir(generated.path()).compile_fds(descriptors)?;
 
     if std::env::var_os("UPDATE_PROTO").is_some() {
         fs::remove_dir_all(&checked_in)?;
@@ -29,10 +21,7 @@ fn checked_in_code_is_fresh() -> Result<(), Box<dyn Error>> {
         }
     }
     let (expected, actual) = (read_all(generated.path())?, read_all(&checked_in)?);
-    assert!(
-        expected == actual,
-        "proto/src/gen is stale: run UPDATE_PROTO=1 cargo test -p meshstore-proto"
-    );
+    assert!(expected == actual, "proto/src/gen is stale: run UPDATE_PROTO=1 cargo test -p meshstore-proto");
     Ok(())
 }
 

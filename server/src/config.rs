@@ -41,7 +41,7 @@ impl Default for Config {
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,
             store: store::Limits::default(),
-            watch_progress_interval: Duration::from_secs(600),
+            watch_progress_interval: Duration::from_mins(10),
             watches_per_stream_max: 100_000,
         }
     }
