@@ -176,7 +176,8 @@ impl Mesh {
     /// Ends the server and its connections; what it knows stays.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // On a thread of its own, since a runtime can not wait for another's end.
+            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5))).join().unwrap();
         }
     }
 
@@ -356,11 +357,13 @@ fn take(state: &State, subscriptions: &mut BTreeMap<String, Subscription>, reque
 }
 
 fn due(state: &State, proxy: &str, type_url: &str, subscription: &mut Subscription) -> Option<DeltaDiscoveryResponse> {
+    // Before the lock below: a change holds the revision while it takes that lock.
+    let nonce = state.revision.borrow().to_string();
     let resources = state.resources.lock().unwrap();
     let empty = BTreeMap::new();
     let mut known = resources.get(type_url).unwrap_or(&empty).clone();
     known.retain(|_, (_, only, _)| only.as_ref().is_none_or(|only| only == proxy));
-    let mut response = DeltaDiscoveryResponse { type_url: type_url.to_owned(), ..Default::default() };
+    let mut response = DeltaDiscoveryResponse { type_url: type_url.to_owned(), nonce, ..Default::default() };
     for (name, (version, _, any)) in &known {
         let wanted = subscription.wildcard || subscription.names.contains(name);
         if wanted && subscription.sent.insert(name.clone(), *version) != Some(*version) {
@@ -378,7 +381,6 @@ fn due(state: &State, proxy: &str, type_url: &str, subscription: &mut Subscripti
             response.removed_resources.push(name.clone());
         }
     }
-    response.nonce = state.revision.borrow().to_string();
     (!response.resources.is_empty() || !response.removed_resources.is_empty()).then_some(response)
 }
 
