@@ -168,9 +168,10 @@ impl Drop for Envoy {
     }
 }
 
-/// Envoy's binary, from the variable `ENVOY`.
-fn envoy() -> Option<PathBuf> {
-    std::env::var_os("ENVOY").map(PathBuf::from)
+/// Where `scripts/setup.sh test` puts it, or the one that `MESHSTORE_ENVOY` names.
+fn envoy() -> PathBuf {
+    let installed = || PathBuf::from(std::env::var("HOME").expect("a home")).join(".cache/meshstore/bin/envoy");
+    std::env::var("MESHSTORE_ENVOY").map_or_else(|_| installed(), PathBuf::from)
 }
 
 fn free_port() -> u16 {
@@ -216,18 +217,17 @@ fn bootstrap(directory: &Path, addr: SocketAddr, api_type: &str, role: &str) -> 
 }
 
 async fn drive(api_type: &str, role: &str) {
-    let Some(binary) = envoy() else { return };
     let directory = tempfile::tempdir().expect("a directory");
     let mut bench = Bench::start(RATINGS).await;
     let config = bootstrap(directory.path(), bench.addr, api_type, role);
     let log = std::fs::File::create(directory.path().join("envoy.log")).expect("created");
-    let envoy = Command::new(binary)
+    let envoy = Command::new(envoy())
         .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--config-path"])
         .arg(config)
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .expect("Envoy starts");
+        .expect("Envoy starts; scripts/setup.sh test installs it");
     let _envoy = Envoy(envoy);
     bench.in_step().await;
     bench.publish(with(&bench.snapshot, FLIP));
