@@ -148,7 +148,7 @@ async fn a_stopping_proxy_finishes_what_it_serves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_holds_a_line_a_request() {
-    let (mesh, dir, port) = (Mesh::start().await, tempdir().unwrap(), free_port());
+    let (mesh, dir, port) = (Mesh::start(), tempdir().unwrap(), free_port());
     let app = App::echo("a").await;
     mesh.state.put("a", &cluster("a"));
     mesh.state.put("a", &assignment("a", &[app.address]));

@@ -12,7 +12,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_used_once_and_the_certificate_renewed_at_half_life() {
-    let (mesh, dir, port) = (Mesh::with_lifetime(Duration::from_secs(4)).await, tempdir().unwrap(), free_port());
+    let (mesh, dir, port) = (Mesh::with_lifetime(Duration::from_secs(4)), tempdir().unwrap(), free_port());
     let app = App::echo("a").await;
     mesh.state.put("a", &cluster("a"));
     mesh.state.put("a", &assignment("a", &[app.address]));
@@ -30,7 +30,7 @@ async fn a_token_is_used_once_and_the_certificate_renewed_at_half_life() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_token_or_certificate_the_proxy_does_not_start() {
-    let (mesh, dir) = (Mesh::start().await, tempdir().unwrap());
+    let (mesh, dir) = (Mesh::start(), tempdir().unwrap());
     let mut config = mesh.config("client", &dir);
     config.token = None;
     let error = proxy::run(config, tokio_util::sync::CancellationToken::new()).await.unwrap_err();
@@ -40,7 +40,7 @@ async fn without_token_or_certificate_the_proxy_does_not_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_registers_its_workload_and_does_so_again() {
-    let (mut mesh, dir) = (Mesh::start().await, tempdir().unwrap());
+    let (mut mesh, dir) = (Mesh::start(), tempdir().unwrap());
     mesh.state.put("http", &http_listener("http", free_port(), &manager("routes")));
     mesh.state.put("routes", &table("routes", vec![]));
     let mut config = mesh.config("reviews", &dir);

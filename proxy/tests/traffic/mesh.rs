@@ -157,12 +157,12 @@ fn uri(uri: &str) -> SanType {
 }
 
 impl Mesh {
-    pub(crate) async fn start() -> Self {
-        Self::with_lifetime(Duration::from_hours(1)).await
+    pub(crate) fn start() -> Self {
+        Self::with_lifetime(Duration::from_hours(1))
     }
 
     /// A server whose certificates live so long.
-    pub(crate) async fn with_lifetime(lifetime: Duration) -> Self {
+    pub(crate) fn with_lifetime(lifetime: Duration) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_test_writer()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -319,7 +319,7 @@ async fn serve_stream(
                 Some(Ok(request)) => {
                     if let Some(node) = &request.node {
                         let name = node.id.split('~').nth(2).unwrap_or_default();
-                        proxy = name.split('.').next().unwrap_or_default().to_owned();
+                        name.split('.').next().unwrap_or_default().clone_into(&mut proxy);
                     }
                     take(&state, &mut subscriptions, request);
                 }

@@ -25,7 +25,7 @@ struct Pair {
 
 /// A client's proxy, and the proxy of an application that accepts its clients by `mode`.
 async fn pair(mode: Mode, peers: &[&str], h2: bool) -> Pair {
-    let (mesh, dir, app) = (Mesh::start().await, tempdir().unwrap(), App::echo("app").await);
+    let (mesh, dir, app) = (Mesh::start(), tempdir().unwrap(), App::echo("app").await);
     let (outbound, inbound) = (free_port(), free_port());
     mesh.state.put_for("server", "local", &cluster("local"));
     mesh.state.put_for("server", "local", &assignment("local", &[app.address]));

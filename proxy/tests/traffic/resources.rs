@@ -1,4 +1,5 @@
 //! Envoy resources, as short as tests want them.
+#![expect(clippy::unnecessary_wraps, reason = "most fields of Envoy's messages are optional")]
 
 use std::net::SocketAddr;
 
@@ -11,8 +12,9 @@ use proto::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, TransportSocketMatch},
             },
             core::v3::{
-                Address, ConfigSource, Locality, Metadata, SocketAddress, TrafficDirection, TransportSocket, address,
-                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier, transport_socket,
+                Address, AggregatedConfigSource, ConfigSource, Http2ProtocolOptions, Locality, Metadata, SocketAddress,
+                TrafficDirection, TransportSocket, address, config_source::ConfigSourceSpecifier,
+                socket_address::PortSpecifier, transport_socket,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -76,7 +78,7 @@ pub(crate) fn millis(millis: i64) -> Option<Duration> {
 
 fn ads() -> Option<ConfigSource> {
     Some(ConfigSource {
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(Default::default())),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource::default())),
         ..Default::default()
     })
 }
@@ -103,8 +105,9 @@ pub(crate) fn cluster(name: &str) -> Cluster {
 
 /// The same, over HTTP/2.
 pub(crate) fn h2_cluster(name: &str) -> Cluster {
-    let explicit =
-        ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())) };
+    let explicit = ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
+    };
     let options = HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
         ..Default::default()

@@ -41,7 +41,7 @@ impl Fixture {
     }
 
     pub(crate) async fn with(routes: Vec<Route>, a: App, b: App) -> Self {
-        let (mesh, dir, port) = (Mesh::start().await, tempdir().unwrap(), free_port());
+        let (mesh, dir, port) = (Mesh::start(), tempdir().unwrap(), free_port());
         for (name, app) in [("a", &a), ("b", &b)] {
             mesh.state.put(name, &cluster(name));
             mesh.state.put(name, &assignment(name, &[app.address]));
