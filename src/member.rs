@@ -6,8 +6,10 @@
 //! - The mesh port speaks mTLS alone: ADS, the CA, the mesh API. It opens once a trust domain was bootstrapped.
 //! - A listener that cannot be had is an error before anything runs.
 
+mod workers;
+
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,15 +18,14 @@ use std::{
 use anyhow::{Context, bail};
 use ca::{Authority, Custody, Issuer};
 use control::Control;
-use futures_util::future::try_join_all;
 use server::{CONTROL_PLANE_TXN_OPS_MAX, Member};
-use tls::{ClientAuth, Credentials, Incoming, Security, web::ServerFiles};
+use tls::{ClientAuth, Credentials, Security, web::ServerFiles};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::service::Routes;
 use tracing::{error, info, warn};
 
 /// How long streams may take to end before they are cut.
@@ -33,12 +34,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const OWN_SVID_TTL: Duration = Duration::from_hours(24);
 /// Between two tries to replace it, when one failed.
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
-/// Streams at once on one client connection.
-const STREAMS_PER_CONNECTION_MAX: u32 = 10_000;
-/// What a connection may send before it must wait for us, bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// The same for one stream of it.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Where a member listens, and as whom.
 #[derive(Clone, Debug)]
@@ -62,12 +57,12 @@ pub(crate) fn custody(data_dir: &Path) -> Custody {
 
 /// Runs a member until `stop`, or until its disk fails.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    let client_port = client_listeners(&settings).await?;
+    let client_port = client_listeners(&settings)?;
     let member = Member::start(settings.member.clone()).await?;
     let mut faces = JoinSet::new();
-    for incoming in client_port {
-        info!(listen = %incoming.local_addr()?, "serves etcd v3");
-        faces.spawn(serve(member.routes(), incoming, stop.clone()));
+    for (listener, security) in client_port {
+        info!(listen = %listener.local_addr()?, "serves etcd v3");
+        faces.spawn(workers::serve(member.routes(), listener, security, stop.clone()));
     }
     let mesh = if member.ledger().genesis()?.is_some() {
         Some(Mesh::open(&member, &settings, &mut faces, &stop).await?)
@@ -99,7 +94,7 @@ fn face_ended(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>)
     }
 }
 
-async fn client_listeners(settings: &Settings) -> anyhow::Result<Vec<Incoming>> {
+fn client_listeners(settings: &Settings) -> anyhow::Result<Vec<(TcpListener, Security)>> {
     let security = match &settings.client_tls {
         Some(files) => Security::Web(tls::web::server_config(files.clone(), tls::H2)?),
         None => Security::Plain,
@@ -107,7 +102,7 @@ async fn client_listeners(settings: &Settings) -> anyhow::Result<Vec<Incoming>> 
     if settings.client_tls.is_none() {
         settings.listen_client.iter().try_for_each(|&listen| plain_text(listen, settings.insecure_plaintext))?;
     }
-    try_join_all(settings.listen_client.iter().map(|&listen| bind(listen, security.clone()))).await
+    settings.listen_client.iter().map(|&listen| Ok((bind(listen)?, security.clone()))).collect()
 }
 
 /// Plain text is for loopback, unless somebody has chosen otherwise and is told so.
@@ -125,21 +120,9 @@ fn plain_text(listen: SocketAddr, chosen: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn bind(listen: SocketAddr, security: Security) -> anyhow::Result<Incoming> {
-    let bound = Incoming::bind(listen, security, tls::Limits::default()).await;
+fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(listen);
     bound.with_context(|| format!("cannot listen on {listen}; is another server running there?"))
-}
-
-async fn serve(routes: Routes, incoming: Incoming, stop: CancellationToken) -> anyhow::Result<()> {
-    let (health, service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let server = Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_routes(routes.add_service(service));
-    Ok(server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?)
 }
 
 /// What stands behind the mesh port.
@@ -170,9 +153,9 @@ impl Mesh {
             .add_service(control.mesh())
             .add_service(control.workloads());
         let tls = tls::server_config(&credentials, ClientAuth::Optional, tls::H2);
-        let incoming = bind(settings.listen_mesh, Security::Mesh(tls)).await?;
-        info!(listen = %incoming.local_addr()?, trust_domain = %credentials.trust_domain(), "serves the mesh");
-        faces.spawn(serve(routes, incoming, stop.clone()));
+        let listener = bind(settings.listen_mesh)?;
+        info!(listen = %listener.local_addr()?, trust_domain = %credentials.trust_domain(), "serves the mesh");
+        faces.spawn(workers::serve(routes, listener, Security::Mesh(tls), stop.clone()));
 
         let mut background = JoinSet::new();
         background.spawn(ca::keep_time(member.ledger_log(), member.ledger()));

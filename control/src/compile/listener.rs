@@ -125,6 +125,14 @@ pub(super) fn http(stat_prefix: &str, routes: Routes, side: Side) -> Filter {
     let websocket =
         http_connection_manager::UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() };
     let pass_through = http_connection_manager::ServerHeaderTransformation::PassThrough;
+    // Towards the workload alone the caller's proven identity is told; what a caller claims is dropped everywhere.
+    let (client_cert, details) = match side {
+        Side::Inbound => (
+            http_connection_manager::ForwardClientCertDetails::SanitizeSet,
+            Some(http_connection_manager::SetCurrentClientCertDetails { uri: true, ..Default::default() }),
+        ),
+        Side::Outbound | Side::Edge => (http_connection_manager::ForwardClientCertDetails::Sanitize, None),
+    };
     let manager = HttpConnectionManager {
         codec_type: http_connection_manager::CodecType::Auto.into(),
         stat_prefix: stat_prefix.to_owned(),
@@ -136,6 +144,8 @@ pub(super) fn http(stat_prefix: &str, routes: Routes, side: Side) -> Filter {
         // Routes say how long a request may take; an idle stream is not the proxy's to end. Source: Istio.
         stream_idle_timeout: Some(Duration::default()),
         server_header_transformation: pass_through.into(),
+        forward_client_cert_details: client_cert.into(),
+        set_current_client_cert_details: details,
         ..Default::default()
     };
     network_filter("envoy.filters.network.http_connection_manager", any(&manager))

@@ -68,9 +68,10 @@ fn a_revision_larger_than_a_step_is_swept_too() {
     assert_eq!(sizes(&mut rig), (1, 1));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_running_sweeper_follows_compactions() {
-    let mut rig = Rig::with_limits(Limits { sweep_rows: 2, ..Limits::default() });
+    let limits = Limits { sweep_rows: 2, sweep_pause: Duration::from_millis(1), ..Limits::default() };
+    let mut rig = Rig::with_limits(limits);
     let sweeper = rig.parts().store.sweeper();
     let sweeping = tokio::spawn(sweeper.run());
     for value in 0..10 {
