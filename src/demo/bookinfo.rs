@@ -43,6 +43,8 @@ pub(crate) struct Bookinfo {
     administrator: Option<Administrator>,
     client: Client,
     fleet: Fleet,
+    /// Keeps others off its ports.
+    _ports: Ports,
 }
 
 impl Bookinfo {
@@ -58,7 +60,7 @@ impl Bookinfo {
         let home = Home::create(root)?;
         let examples = Folder::write(&home.examples(), page)?;
         let fleet = Fleet::new(home.logs());
-        Ok(Self { layout, home, examples, administrator: None, client: Client::new(), fleet })
+        Ok(Self { layout, home, examples, administrator: None, client: Client::new(), fleet, _ports: ports })
     }
 
     /// Starts everything; returns when the page is whole.

@@ -2,40 +2,54 @@
 //!
 //! - A port handed out is outside the kernel's ephemeral range, so that no outgoing connection takes it before its
 //!   process binds it; and none is handed out twice.
+//! - Ports come in blocks, and whoever uses a block listens at its first port for as long: two demos that start at once
+//!   never hand out the same port.
 
-use std::{
-    collections::HashSet,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::bail;
 use rand::RngExt;
 
 /// Where to look, when the kernel's ephemeral range leaves it free. It starts at 32768 by default.
 const FIRST: u16 = 16_000;
-const LAST: u16 = 32_000;
-/// Attempts before giving up: most ports of the range are in use.
+const BLOCKS: u16 = 250;
+const BLOCK_PORTS: u16 = 64;
+/// Attempts before giving up: most blocks are in use.
 const ATTEMPTS_MAX: usize = 10_000;
 
 /// Hands out ports; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
-    taken: HashSet<u16>,
+    /// Held, so that others keep off their blocks.
+    claims: Vec<TcpListener>,
+    left: Vec<u16>,
 }
 
 impl Ports {
     /// An address nobody listens on now.
     pub(crate) fn next(&mut self) -> anyhow::Result<SocketAddr> {
         for _ in 0..ATTEMPTS_MAX {
-            let port = rand::rng().random_range(FIRST..=LAST);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if !self.taken.contains(&port) && TcpListener::bind(address).is_ok() {
-                self.taken.insert(port);
-                return Ok(address);
+            match self.left.pop().map(loopback) {
+                Some(address) if TcpListener::bind(address).is_ok() => return Ok(address),
+                Some(_) => {}
+                None => self.claim(),
             }
         }
-        bail!("no free port between {FIRST} and {LAST} on 127.0.0.1")
+        bail!("no free port from {FIRST} on 127.0.0.1")
     }
+
+    /// Takes a block, if the one that is looked at is free.
+    fn claim(&mut self) {
+        let first = FIRST + BLOCK_PORTS * rand::rng().random_range(0..BLOCKS);
+        if let Ok(claim) = TcpListener::bind(loopback(first)) {
+            self.claims.push(claim);
+            self.left.extend((first + 1..first + BLOCK_PORTS).rev());
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 #[cfg(test)]
