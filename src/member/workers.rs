@@ -2,8 +2,8 @@
 //!
 //! Owns: one thread a core for each listener, each with a runtime of its own that accepts from the shared socket.
 //!
-//! - A connection stays on the thread that accepted it: its requests are read, answered and written without waking
-//!   another core, which costs a gRPC server half of its throughput.
+//! - A connection stays on the thread that accepted it: its requests are read, answered and written without work
+//!   stealing between cores.
 //! - A busy thread accepts nothing, so connections go to those that are idle.
 
 use std::{net::TcpListener, thread, time::Duration};
