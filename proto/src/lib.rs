@@ -31,6 +31,18 @@ generated!(
     mvccpb = "mvccpb.rs"
 );
 generated!(
+    /// etcd's users, roles and permissions.
+    authpb = "authpb.rs"
+);
+generated!(
+    /// etcd's lock service.
+    v3lockpb = "v3lockpb.rs"
+);
+generated!(
+    /// etcd's election service.
+    v3electionpb = "v3electionpb.rs"
+);
+generated!(
     /// etcd's RPCs.
     etcdserverpb = "etcdserverpb.rs"
 );

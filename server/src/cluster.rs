@@ -31,6 +31,33 @@ impl Cluster for ClusterFace {
         let header = Some(self.0.header_without_revision());
         Ok(Response::new(pb::MemberListResponse { header, members: vec![member] }))
     }
+    async fn member_add(
+        &self,
+        _request: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn member_remove(
+        &self,
+        _request: Request<pb::MemberRemoveRequest>,
+    ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn member_update(
+        &self,
+        _request: Request<pb::MemberUpdateRequest>,
+    ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn member_promote(
+        &self,
+        _request: Request<pb::MemberPromoteRequest>,
+    ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
 }
 
 /// How the member is.
@@ -62,5 +89,43 @@ impl Maintenance for MaintenanceFace {
             db_size_quota: 0,
             downgrade_info: None,
         }))
+    }
+    async fn alarm(&self, _request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn hash_kv(&self, _request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn move_leader(
+        &self,
+        _request: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    async fn downgrade(
+        &self,
+        _request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
+    type SnapshotStream = futures_util::stream::Empty<Result<pb::SnapshotResponse, Status>>;
+
+    async fn snapshot(&self, _request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
     }
 }

@@ -37,6 +37,15 @@ impl Kv for KvFace {
         Ok(Response::new(wire::range_response(answer, header)))
     }
 
+    type RangeStreamStream = futures_util::stream::Empty<Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(
+        &self,
+        _request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("etcdserver: not implemented"))
+    }
+
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         match self.propose(Command::Put(wire::put(request.into_inner())?)).await? {
             Answer::Put(answer) => {

@@ -209,6 +209,12 @@ impl Kv for Fake {
         Ok(Response::new(pb::RangeResponse { header: self.header(), kvs, more: false, count }))
     }
 
+    type RangeStreamStream = futures_util::stream::Empty<Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(&self, _: Request<pb::RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         let fault = self.state().put_faults.pop_front();
         let request = request.into_inner();

@@ -143,6 +143,12 @@ impl kv_server::Kv for Store {
         Ok(Response::new(pb::RangeResponse { header: Some(state.header()), kvs, more: false, count }))
     }
 
+    type RangeStreamStream = futures_util::stream::Empty<Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(&self, _: Request<pb::RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.change(|state| {
             state.revision += 1;
