@@ -7,7 +7,7 @@ use proto::{
                 CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers,
                 cluster::{
                     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
-                    TransportSocketMatch,
+                    RefreshRate, TransportSocketMatch,
                 },
             },
             core::v3::{
@@ -43,6 +43,9 @@ use crate::{
 pub(super) const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often DNS is asked. Source: Istio's `dnsRefreshRate`.
 const DNS_REFRESH: std::time::Duration = std::time::Duration::from_mins(1);
+/// How soon DNS is asked again after a failure, at first; at last as often as usual. Istio leaves it at the usual, by
+/// which one lost packet at start costs a minute without the host.
+const DNS_FAILURE_REFRESH: std::time::Duration = std::time::Duration::from_secs(1);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The cluster of a port of `host`, for a subset or for all its workloads.
@@ -90,13 +93,8 @@ pub(super) fn inbound(name: String, app_port: u16, protocol: Protocol, hosts: &[
 
 /// How the cluster's endpoints are found.
 fn locate(cluster: &mut Cluster, host: &Host, port: &Port, subset: Option<&Subset>) {
-    let kind = match host.resolution {
-        Resolution::Static => DiscoveryType::Eds,
-        Resolution::Dns => DiscoveryType::StrictDns,
-        Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
-    };
-    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     if host.resolution == Resolution::Static {
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
         let service_name = cluster.name.clone();
         cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(from_ads()), service_name });
         return;
@@ -106,11 +104,19 @@ fn locate(cluster: &mut Cluster, host: &Host, port: &Port, subset: Option<&Subse
     if host.endpoints().is_empty() {
         assignment.endpoints = super::listener::single_endpoint(&host.name, target(port));
     }
+    // A logical cluster without its endpoint is refused; a strict one just has none.
+    let logical = host.resolution == Resolution::DnsRoundRobin && !assignment.endpoints.is_empty();
+    let kind = if logical { DiscoveryType::LogicalDns } else { DiscoveryType::StrictDns };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     cluster.load_assignment = Some(assignment);
     cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
     #[expect(deprecated, reason = "its replacement is a cluster extension, which proxies older than Envoy 1.33 lack")]
     {
         cluster.dns_refresh_rate = Some(duration(DNS_REFRESH));
+        cluster.dns_failure_refresh_rate = Some(RefreshRate {
+            base_interval: Some(duration(DNS_FAILURE_REFRESH)),
+            max_interval: Some(duration(DNS_REFRESH)),
+        });
         cluster.respect_dns_ttl = true;
     }
 }

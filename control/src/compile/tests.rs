@@ -378,3 +378,71 @@ fn a_node_is_read_as_istio_writes_it() {
     assert!(Proxy::of_node(&Node { id: "sidecar~".to_owned(), ..Default::default() }).is_err());
     assert_eq!(bookinfo().revision(), revision(bookinfo().revision().get()));
 }
+
+/// Hosts that DNS finds, in each way, with probed connections.
+const BY_NAME: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named}
+spec: {hosts: [named.example.com], ports: [{number: 80, name: http}], resolution: DNS}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pooled}
+spec:
+  hosts: [pooled.example.com]
+  ports: [{number: 443, name: tcp}]
+  resolution: DNS
+  endpoints:
+  - {address: a.example.com, weight: 3, labels: {zone: a}}
+  - {address: b.example.com, labels: {zone: b}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: turning}
+spec: {hosts: [turning.example.com], ports: [{number: 80, name: http}], resolution: DNS_ROUND_ROBIN, endpoints: [{address: c.example.com}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: turning}
+spec:
+  host: turning.example.com
+  trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {probes: 3, time: 60s, interval: 5s}}}}
+  subsets: [{name: none, labels: {zone: nowhere}}]
+";
+
+/// The clusters of [`BY_NAME`], length-delimited. The proxy's tests read it, to hold it against what is compiled here.
+const BY_NAME_COMPILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/dns-clusters.binpb");
+
+#[test]
+fn a_host_by_name_is_found_by_dns() {
+    use proto::envoy::config::cluster::v3::cluster::DiscoveryType;
+    let config = compiled(mesh(BY_NAME)).for_proxy(&sidecar("productpage"), None);
+    let clusters: Vec<_> = [
+        ("outbound|80||named.example.com", DiscoveryType::StrictDns, 1),
+        ("outbound|443||pooled.example.com", DiscoveryType::StrictDns, 2),
+        ("outbound|80||turning.example.com", DiscoveryType::LogicalDns, 1),
+        ("outbound|80|none|turning.example.com", DiscoveryType::StrictDns, 0),
+    ]
+    .map(|(name, kind, endpoints)| {
+        let cluster = cluster(&config, name);
+        assert_eq!(cluster.cluster_discovery_type, Some(ClusterDiscoveryType::Type(kind.into())), "{name}");
+        let groups = &cluster.load_assignment.as_ref().expect("set").endpoints;
+        assert_eq!(groups.iter().map(|group| group.lb_endpoints.len()).sum::<usize>(), endpoints, "{name}");
+        cluster
+    })
+    .into();
+    let keepalive = clusters[2].upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive);
+    assert_eq!(keepalive.expect("set").keepalive_time.expect("set").value, 60);
+
+    if std::env::var_os("UPDATE_TESTDATA").is_some() {
+        let bytes: Vec<u8> = clusters.iter().flat_map(Message::encode_length_delimited_to_vec).collect();
+        std::fs::write(BY_NAME_COMPILED, bytes).expect("written");
+    }
+    let stored = std::fs::read(BY_NAME_COMPILED).expect("readable");
+    let mut rest = &stored[..];
+    for cluster in clusters {
+        let known = Cluster::decode_length_delimited(&mut rest).expect("a cluster");
+        assert_eq!(known, cluster, "run again with UPDATE_TESTDATA=1");
+    }
+}
