@@ -12,13 +12,14 @@
 //!
 //! The way of a connection: `listener` accepts and picks a filter chain, `http` or `tcp` routes by the `config`
 //! snapshot, `upstream` balances and connects. The way of a change: `xds` receives and keeps, `config` compiles and
-//! publishes.
+//! publishes, `resolve` finds what is told by name.
 
 mod config;
 mod http;
 mod identity;
 mod listener;
 mod register;
+mod resolve;
 mod run;
 mod settings;
 mod state_dir;

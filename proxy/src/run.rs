@@ -14,6 +14,7 @@ use crate::{
     config::{Book, Snapshot, Workload},
     identity::{Identity, IdentityError},
     register::keep_registered,
+    resolve::{Names, Resolver},
     settings::{Config, Role, server_id},
     state_dir::StateDir,
     telemetry::{Admin, AdminState, Own, Switch, Telemetry},
@@ -69,7 +70,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ProxyErr
     let workers = Arc::new(Workers::start(config.limits.worker_count()).map_err(io_error("worker thread"))?);
     let ready = Arc::new(Switch::default());
     let builder = Builder::new(credentials.clone(), shared.telemetry.clone(), config.limits.clone());
-    let book = Book::new(builder, config.limits.warming);
+    let resolver = Resolver::new(config.dns_resolver).map_err(io::Error::other).map_err(io_error("resolver"))?;
+    let names = Names::new(resolver, shared.telemetry.clone(), config.limits.dns_endpoints_max);
+    let book = Book::new(builder, names, config.limits.warming);
     let mut client = Client::new(book, workers.clone(), shared.clone(), ready.clone());
 
     // Two signals: `leave` ends what brings traffic here, `end` what serves until the last connection is gone.

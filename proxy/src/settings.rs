@@ -104,6 +104,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Address of `/ready`, `/metrics`, `/config_dump` and `/certs`; `None` serves none. Default 127.0.0.1:15000.
     pub admin: Option<SocketAddr>,
+    /// Name server that finds endpoints told by name; `None` is those of the system's resolv.conf. Default none.
+    pub dns_resolver: Option<SocketAddr>,
     /// Where access log lines go; `None` writes none. Default none.
     pub access_log: Option<AccessLogTarget>,
     /// Bounds.
@@ -127,6 +129,7 @@ impl Default for Config {
             tcp_outbound: Vec::new(),
             state_dir: PathBuf::from("meshstore-proxy"),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15000))),
+            dns_resolver: None,
             access_log: None,
             limits: Limits::default(),
         }
@@ -188,6 +191,8 @@ pub struct Limits {
     pub xds_message_bytes_max: usize,
     /// A route that names a cluster not received yet waits this long before it applies anyway. Default 15 s.
     pub warming: Duration,
+    /// Endpoints of one cluster that DNS finds; more are left out. Default 1 024.
+    pub dns_endpoints_max: usize,
     /// Access log lines waiting for the writer; more are dropped and counted. Default 4 096.
     pub access_log_queue: usize,
     /// Different label sets that metrics tell apart; more share one. Default 10 000.
@@ -219,6 +224,7 @@ impl Default for Limits {
             replay_bytes_max: 64 << 10,
             xds_message_bytes_max: 64 << 20,
             warming: Duration::from_secs(15),
+            dns_endpoints_max: 1_024,
             access_log_queue: 4_096,
             metric_label_sets_max: 10_000,
             drain_delay: Duration::from_secs(1),

@@ -13,11 +13,15 @@ use proto::{
     },
     google::protobuf::Any,
 };
+use tokio::sync::Notify;
 
 use super::{
     ClusterConfig, Discovery, EndpointConfig, Invalid, ListenerConfig, RouteTable, Snapshot, cluster, wire::unpack,
 };
-use crate::upstream::{Builder, Cluster};
+use crate::{
+    resolve::Names,
+    upstream::{Builder, Cluster},
+};
 
 /// The resource types that are taken, in the order in which one needs the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +57,7 @@ impl Kind {
 /// Accepted resources and the objects that serve.
 pub(crate) struct Book {
     builder: Builder,
+    names: Names,
     /// How long one resource waits for another.
     warming: Duration,
     clusters: BTreeMap<Arc<str>, (Arc<ClusterConfig>, Instant)>,
@@ -74,9 +79,10 @@ pub(crate) struct Published {
 }
 
 impl Book {
-    pub(crate) fn new(builder: Builder, warming: Duration) -> Self {
+    pub(crate) fn new(builder: Builder, names: Names, warming: Duration) -> Self {
         Self {
             builder,
+            names,
             warming,
             clusters: BTreeMap::new(),
             assignments: BTreeMap::new(),
@@ -136,6 +142,11 @@ impl Book {
         }
     }
 
+    /// Told when endpoints were found, and it is time to publish.
+    pub(crate) fn found(&self) -> Arc<Notify> {
+        self.names.changed()
+    }
+
     /// Decides what serves now.
     pub(crate) fn publish(&mut self, now: Instant) -> Published {
         let mut again: Option<Instant> = None;
@@ -146,16 +157,27 @@ impl Book {
             }
             until > now
         };
-        let mut clusters = live_clusters(&self.builder, &self.clusters, &self.assignments, &self.live, &mut wait);
+        for (name, (config, _)) in &self.clusters {
+            if let Discovery::Dns(dns) = &config.discovery {
+                self.names.find(name, dns);
+            }
+        }
+        let sources = Sources { builder: &self.builder, assignments: &self.assignments, names: &self.names };
+        let mut clusters = live_clusters(&sources, &self.clusters, &self.live, &mut wait);
         let routes = live_routes(&self.routes, &clusters, &self.live, &mut self.given_up, &mut wait);
         let listeners = live_listeners(&self.listeners, &routes, &self.live_listeners, &mut wait);
         // A cluster that a serving table or listener names outlives its removal.
         let named = routes.values().flat_map(|table| table.clusters.iter().cloned());
         for name in named.chain(listeners.values().flat_map(|listener| listener.tcp_clusters())) {
             if let (false, Some(old)) = (clusters.contains_key(&name), self.live.clusters.get(&name)) {
-                clusters.insert(name, old.clone());
+                clusters.insert(name, sources.cluster(&old.config, Some(old)).unwrap_or_else(|| old.clone()));
             }
         }
+        let by_name = |config: &ClusterConfig| matches!(config.discovery, Discovery::Dns(_));
+        self.names.retain(|name| {
+            let accepted = self.clusters.get(name).is_some_and(|(config, _)| by_name(config));
+            accepted || clusters.get(name).is_some_and(|cluster| by_name(&cluster.config))
+        });
         self.live = Arc::new(Snapshot { clusters, routes });
         self.live_listeners = listeners;
         Published { snapshot: self.live.clone(), listeners: self.live_listeners.values().cloned().collect(), again }
@@ -165,35 +187,45 @@ impl Book {
 fn eds_name(config: &Arc<ClusterConfig>) -> Option<&Arc<str>> {
     match &config.discovery {
         Discovery::Eds(name) => Some(name),
-        Discovery::Static(_) => None,
+        Discovery::Static(_) | Discovery::Dns(_) => None,
+    }
+}
+
+/// What clusters are made of.
+struct Sources<'a> {
+    builder: &'a Builder,
+    assignments: &'a BTreeMap<Arc<str>, Arc<Vec<EndpointConfig>>>,
+    names: &'a Names,
+}
+
+impl Sources<'_> {
+    /// The cluster of this configuration; `None` while its endpoints are on their way.
+    fn cluster(&self, config: &Arc<ClusterConfig>, old: Option<&Arc<Cluster>>) -> Option<Arc<Cluster>> {
+        let endpoints = match &config.discovery {
+            Discovery::Static(endpoints) => Some(endpoints.clone()),
+            Discovery::Eds(service) => self.assignments.get(service).cloned(),
+            Discovery::Dns(dns) => self.names.endpoints(&config.name, dns),
+        };
+        endpoints.map(|endpoints| self.builder.cluster(config, &endpoints, old))
     }
 }
 
 fn live_clusters(
-    builder: &Builder,
+    sources: &Sources<'_>,
     configs: &BTreeMap<Arc<str>, (Arc<ClusterConfig>, Instant)>,
-    assignments: &BTreeMap<Arc<str>, Arc<Vec<EndpointConfig>>>,
     live: &Snapshot,
     wait: &mut impl FnMut(Instant) -> bool,
 ) -> HashMap<Arc<str>, Arc<Cluster>> {
     let mut clusters = HashMap::with_capacity(configs.len());
     for (name, (config, since)) in configs {
         let old = live.clusters.get(name);
-        let endpoints = match &config.discovery {
-            Discovery::Static(endpoints) => Some(endpoints.clone()),
-            Discovery::Eds(service) => assignments.get(service).cloned(),
+        let cluster = match (sources.cluster(config, old), old) {
+            (Some(cluster), _) => Some(cluster),
+            (None, old) if wait(*since) => old.cloned(),
+            (None, old) => Some(sources.builder.cluster(config, &Arc::default(), old)),
         };
-        match (endpoints, old) {
-            (Some(endpoints), _) => {
-                clusters.insert(name.clone(), builder.cluster(config, &endpoints, old));
-            }
-            (None, Some(old)) if wait(*since) => {
-                clusters.insert(name.clone(), old.clone());
-            }
-            (None, None) if wait(*since) => {}
-            (None, _) => {
-                clusters.insert(name.clone(), builder.cluster(config, &Arc::default(), old));
-            }
+        if let Some(cluster) = cluster {
+            clusters.insert(name.clone(), cluster);
         }
     }
     clusters

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, mem, net::SocketAddr, sync::Arc, time::Duration
 use proto::envoy::{
     config::{
         cluster::v3::{
-            CircuitBreakers, Cluster, OutlierDetection,
+            CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
             circuit_breakers::Thresholds as WireThresholds,
             cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbConfig, LbPolicy},
         },
-        core::v3::{HealthStatus, Metadata},
+        core::v3::{Address, HealthStatus, Metadata},
         endpoint::v3::{ClusterLoadAssignment, LbEndpoint, lb_endpoint::HostIdentifier},
     },
     extensions::upstreams::http::v3::{
@@ -17,9 +17,10 @@ use proto::envoy::{
         http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
     },
 };
-use proto::google::protobuf::{Value, value::Kind};
+use proto::google::protobuf::{UInt32Value, Value, value::Kind};
 
 use super::{
+    dns::{Dns, Pick},
     tls_context::{self, Transport},
     wire::{
         Invalid, Within, duration, flag, metadata_strings, nothing_left, number, optional_duration, socket_address,
@@ -33,6 +34,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Envoy's defaults of circuit breakers.
 const CONNECTIONS_MAX: u32 = 1_024;
 const RETRIES_MAX: u32 = 3;
+/// The most that Linux takes of a TCP keepalive: probes, and seconds.
+const KEEPALIVE_PROBES_MAX: u32 = 127;
+const KEEPALIVE_SECONDS_MAX: u32 = 32_767;
 
 /// One xDS cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +45,7 @@ pub(crate) struct ClusterConfig {
     pub(crate) discovery: Discovery,
     pub(crate) balance: Balance,
     pub(crate) connect_timeout: Duration,
+    pub(crate) keepalive: Option<Keepalive>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) requests_per_connection: Option<u32>,
     pub(crate) protocol: Protocol,
@@ -63,6 +68,8 @@ pub(crate) enum Discovery {
     /// By EDS, under this name.
     Eds(Arc<str>),
     Static(Arc<Vec<EndpointConfig>>),
+    /// By name.
+    Dns(Arc<Dns>),
 }
 
 /// How an endpoint is chosen.
@@ -83,6 +90,14 @@ pub(crate) enum Protocol {
     Downstream,
     /// What TLS negotiates; HTTP/1.1 without TLS.
     Negotiated,
+}
+
+/// TCP's probes on a connection that is silent; what is absent is as the system has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Keepalive {
+    pub(crate) probes: Option<u32>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
 }
 
 /// Circuit breakers.
@@ -116,10 +131,10 @@ pub(crate) struct Service {
     pub(crate) namespace: String,
 }
 
-/// One endpoint.
+/// One endpoint; `A` says where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EndpointConfig {
-    pub(crate) address: SocketAddr,
+pub(crate) struct EndpointConfig<A = SocketAddr> {
+    pub(crate) address: A,
     pub(crate) weight: u32,
     pub(crate) priority: u32,
     pub(crate) healthy: bool,
@@ -148,6 +163,7 @@ impl ClusterConfig {
             balance: balance(&mut wire)?,
             connect_timeout: optional_duration("connect_timeout", wire.connect_timeout.take())?
                 .unwrap_or(CONNECT_TIMEOUT),
+            keepalive: keepalive(wire.upstream_connection_options.take())?,
             idle_timeout: options.idle_timeout,
             requests_per_connection: number(wire.max_requests_per_connection.take())
                 .or(options.requests_per_connection)
@@ -176,26 +192,46 @@ impl ClusterConfig {
 }
 
 fn discovery(name: &Arc<str>, wire: &mut Cluster) -> Result<Discovery, Invalid> {
-    let Some(ClusterDiscoveryType::Type(kind)) = wire.cluster_discovery_type.take() else {
-        return match wire.cluster_discovery_type {
-            // Envoy's default type is STATIC.
-            None => static_endpoints(wire),
-            Some(_) => Err(Invalid::Unsupported("Cluster.cluster_type".to_owned())),
-        };
+    let kind = match wire.cluster_discovery_type.take() {
+        // Envoy's default type is STATIC.
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => {
+            DiscoveryType::try_from(kind).map_err(|_| Invalid::Unsupported(format!("Cluster.type {kind}")))?
+        }
+        Some(ClusterDiscoveryType::ClusterType(_)) => {
+            return Err(Invalid::Unsupported("Cluster.cluster_type".to_owned()));
+        }
     };
-    match DiscoveryType::try_from(kind) {
-        Ok(DiscoveryType::Eds) => {
+    match kind {
+        DiscoveryType::Eds => {
             let eds = wire.eds_cluster_config.take().unwrap_or_default();
             let service = if eds.service_name.is_empty() { name.clone() } else { eds.service_name.into() };
             Ok(Discovery::Eds(service))
         }
-        Ok(DiscoveryType::Static) => static_endpoints(wire),
-        _ => Err(Invalid::Unsupported(format!("Cluster.type {kind}"))),
+        DiscoveryType::Static => {
+            Ok(Discovery::Static(Arc::new(endpoints(wire.load_assignment.take().unwrap_or_default())?)))
+        }
+        DiscoveryType::StrictDns => Ok(Discovery::Dns(Arc::new(Dns::compile(Pick::All, wire)?))),
+        DiscoveryType::LogicalDns => Ok(Discovery::Dns(Arc::new(Dns::compile(Pick::First, wire)?))),
+        DiscoveryType::OriginalDst => Err(Invalid::Unsupported(format!("Cluster.type {}", kind.as_str_name()))),
     }
 }
 
-fn static_endpoints(wire: &mut Cluster) -> Result<Discovery, Invalid> {
-    Ok(Discovery::Static(Arc::new(endpoints(wire.load_assignment.take().unwrap_or_default())?)))
+fn keepalive(wire: Option<UpstreamConnectionOptions>) -> Result<Option<Keepalive>, Invalid> {
+    let mut options = wire.unwrap_or_default();
+    let keepalive = options.tcp_keepalive.take();
+    nothing_left(&options)?;
+    let Some(wire) = keepalive else { return Ok(None) };
+    let within = |field, value: Option<UInt32Value>, max| match number(value) {
+        Some(value) if value > max => Err(Invalid::bad(field, format!("is over {max}"))),
+        value => Ok(value),
+    };
+    let probes = within("keepalive_probes", wire.keepalive_probes, KEEPALIVE_PROBES_MAX)?;
+    let idle = within("keepalive_time", wire.keepalive_time, KEEPALIVE_SECONDS_MAX)?;
+    let interval = within("keepalive_interval", wire.keepalive_interval, KEEPALIVE_SECONDS_MAX)?;
+    let off = [probes, idle, interval].contains(&Some(0));
+    let seconds = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
+    Ok((!off).then(|| Keepalive { probes, idle: seconds(idle), interval: seconds(interval) }))
 }
 
 fn balance(wire: &mut Cluster) -> Result<Balance, Invalid> {
@@ -332,15 +368,23 @@ fn service(metadata: Option<&Metadata>) -> Service {
     Service { host: take("host"), name: take("name"), namespace: take("namespace") }
 }
 
-/// Reads a load assignment.
-pub(crate) fn endpoints(mut wire: ClusterLoadAssignment) -> Result<Vec<EndpointConfig>, Invalid> {
+/// Reads a load assignment whose endpoints are IP addresses.
+pub(crate) fn endpoints(wire: ClusterLoadAssignment) -> Result<Vec<EndpointConfig>, Invalid> {
+    endpoints_at(wire, socket_address)
+}
+
+/// Reads a load assignment; `place` reads where an endpoint is.
+pub(super) fn endpoints_at<A>(
+    mut wire: ClusterLoadAssignment,
+    place: impl Fn(Option<Address>) -> Result<A, Invalid>,
+) -> Result<Vec<EndpointConfig<A>>, Invalid> {
     let mut endpoints = Vec::new();
     for locality in mem::take(&mut wire.endpoints) {
         if locality.lb_config.is_some() {
             return Err(Invalid::Unsupported("LocalityLbEndpoints.lb_config".to_owned()));
         }
         for endpoint in locality.lb_endpoints {
-            endpoints.push(endpoint_config(endpoint, locality.priority)?);
+            endpoints.push(endpoint_config(endpoint, locality.priority, &place)?);
         }
     }
     wire.cluster_name.clear();
@@ -352,20 +396,38 @@ pub(crate) fn endpoints(mut wire: ClusterLoadAssignment) -> Result<Vec<EndpointC
     Ok(endpoints)
 }
 
-fn endpoint_config(wire: LbEndpoint, priority: u32) -> Result<EndpointConfig, Invalid> {
+fn endpoint_config<A>(
+    wire: LbEndpoint,
+    priority: u32,
+    place: impl Fn(Option<Address>) -> Result<A, Invalid>,
+) -> Result<EndpointConfig<A>, Invalid> {
     let Some(HostIdentifier::Endpoint(endpoint)) = wire.host_identifier else {
         return Err(Invalid::Missing("endpoint"));
     };
     let health = HealthStatus::try_from(wire.health_status).map_err(|error| Invalid::bad("health_status", error))?;
     let metadata = wire.metadata.as_ref();
     Ok(EndpointConfig {
-        address: socket_address(endpoint.address)?,
+        address: place(endpoint.address)?,
         weight: number(wire.load_balancing_weight).unwrap_or(1).max(1),
         priority,
         healthy: matches!(health, HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded),
         transport_labels: metadata_strings(metadata, "envoy.transport_socket_match"),
         workload: Workload::parse(metadata_strings(metadata, "istio").remove("workload").as_deref()),
     })
+}
+
+impl<A> EndpointConfig<A> {
+    /// The same endpoint, found at an address.
+    pub(crate) fn at(&self, address: SocketAddr) -> EndpointConfig {
+        EndpointConfig {
+            address,
+            weight: self.weight,
+            priority: self.priority,
+            healthy: self.healthy,
+            transport_labels: self.transport_labels.clone(),
+            workload: self.workload.clone(),
+        }
+    }
 }
 
 impl Workload {

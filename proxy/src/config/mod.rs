@@ -12,6 +12,7 @@
 mod action;
 mod book;
 mod cluster;
+mod dns;
 mod fault;
 mod hosts;
 mod listener;
@@ -27,8 +28,11 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) use action::{Action, Forward, Redirect, Target, to_https};
 pub(crate) use book::{Book, Kind};
 pub(crate) use cluster::{
-    Balance, ClusterConfig, Discovery, EndpointConfig, Outlier, Protocol, Service, Thresholds, Workload,
+    Balance, ClusterConfig, Discovery, EndpointConfig, Keepalive, Outlier, Protocol, Service, Thresholds, Workload,
 };
+#[cfg(test)]
+pub(crate) use dns::HostPort;
+pub(crate) use dns::{Dns, Family, Pick, Refresh};
 pub(crate) use fault::{Abort, Fault};
 pub(crate) use listener::{
     Chain, ClientCert, Codec, Direction, Filter, HttpConfig, ListenerConfig, Routes, TcpConfig, Wire,

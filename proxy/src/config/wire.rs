@@ -80,12 +80,15 @@ pub(crate) fn unpack<M: Message + Default + Name>(any: &Any) -> Result<M, Invali
     M::decode(any.value.as_slice()).map_err(|error| Invalid::Bad { field: "typed_config", reason: error.to_string() })
 }
 
+/// Longest duration, seconds. Source: `google.protobuf.Duration`.
+const SECONDS_MAX: u64 = 315_576_000_000;
+
 /// A duration that is not negative.
 pub(crate) fn duration(field: &'static str, wire: WireDuration) -> Result<Duration, Invalid> {
     let negative = || Invalid::bad(field, "is negative or out of range");
     let seconds = u64::try_from(wire.seconds).map_err(|_| negative())?;
     let nanos = u32::try_from(wire.nanos).map_err(|_| negative())?;
-    if nanos >= 1_000_000_000 {
+    if nanos >= 1_000_000_000 || seconds > SECONDS_MAX {
         return Err(negative());
     }
     Ok(Duration::new(seconds, nanos))
@@ -106,6 +109,13 @@ pub(crate) fn flag(wire: Option<BoolValue>) -> bool {
 
 /// An IP address and a TCP port.
 pub(crate) fn socket_address(wire: Option<Address>) -> Result<SocketAddr, Invalid> {
+    let (host, port) = host_port(wire)?;
+    let ip = host.parse().map_err(|_| Invalid::bad("address", format!("{host:?} is no IP address")))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// An IP address or a name, and a TCP port.
+pub(crate) fn host_port(wire: Option<Address>) -> Result<(String, u16), Invalid> {
     let Some(AddressKind::SocketAddress(address)) = wire.and_then(|address| address.address) else {
         return Err(Invalid::Unsupported("an address that is not a socket address".to_owned()));
     };
@@ -116,11 +126,10 @@ pub(crate) fn socket_address(wire: Option<Address>) -> Result<SocketAddr, Invali
     if address.protocol != 0 {
         return Err(Invalid::Unsupported("UDP".to_owned()));
     }
-    let ip = address
-        .address
-        .parse()
-        .map_err(|_| Invalid::bad("address", format!("{:?} is no IP address", address.address)))?;
-    Ok(SocketAddr::new(ip, port))
+    if !address.resolver_name.is_empty() {
+        return Err(Invalid::Unsupported("SocketAddress.resolver_name".to_owned()));
+    }
+    Ok((address.address, port))
 }
 
 /// The string fields of one filter's metadata.
@@ -168,6 +177,7 @@ mod tests {
         assert_eq!(duration("t", wire(1, 500_000_000)), Ok(Duration::from_millis(1_500)));
         assert!(duration("t", wire(-1, 0)).is_err());
         assert!(duration("t", wire(0, 1_000_000_000)).is_err());
+        assert!(duration("t", wire(i64::MAX, 0)).is_err());
         assert_eq!(optional_duration("t", Some(wire(0, 0))), Ok(None));
     }
 }

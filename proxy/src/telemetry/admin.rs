@@ -110,9 +110,14 @@ impl AdminState {
             json!({"name": &**name, "endpoints": endpoints, "ejected": ejected})
         });
         let clusters: Vec<Value> = clusters.collect();
+        let unresolved = self.shared.telemetry.troubles.list().into_iter();
+        let unresolved: Vec<Value> = unresolved
+            .map(|told| json!({"cluster": &*told.cluster, "name": &*told.name, "reason": told.reason}))
+            .collect();
         json!({
             "connected": self.shared.telemetry.gauges.xds_connected.get(),
             "accepted": self.resources.summary(),
+            "unresolved": unresolved,
             "serving": {"clusters": clusters, "routes": snapshot.routes.keys().map(|name| &**name).collect::<Vec<_>>()},
         })
     }

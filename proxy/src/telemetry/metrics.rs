@@ -78,6 +78,7 @@ pub(crate) struct Gauges {
     pub(crate) xds_connected: Switch,
     pub(crate) certificates_issued: Rare,
     pub(crate) certificate_failures: Rare,
+    pub(crate) dns_failures: Rare,
 }
 
 /// The counts of one worker.
@@ -321,14 +322,21 @@ impl Collector for Scrape {
                 "Requests for a certificate that failed.",
                 gauges.certificate_failures.get(),
             ),
+            ("meshstore_dns_failures", "DNS lookups that gave no address.", gauges.dns_failures.get()),
             ("meshstore_access_log_dropped", "Access log lines dropped.", self.0.dropped_lines()),
         ] {
             let metric = ConstCounter::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
-        let connected = ConstGauge::new(i64::from(gauges.xds_connected.get()));
-        let help = "Whether the server is connected.";
-        connected.encode(encoder.encode_descriptor("meshstore_xds_connected", help, None, connected.metric_type())?)
+        let unresolved = i64::try_from(self.0.troubles.count()).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("meshstore_dns_unresolved", "Names that did not resolve when last asked for.", unresolved),
+            ("meshstore_xds_connected", "Whether the server is connected.", i64::from(gauges.xds_connected.get())),
+        ] {
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
     }
 }
 

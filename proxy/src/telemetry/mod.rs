@@ -13,6 +13,7 @@ mod access_log;
 mod admin;
 mod metrics;
 mod party;
+mod trouble;
 
 use std::{
     io,
@@ -26,8 +27,9 @@ pub(crate) use access_log::{AccessLine, AccessLog};
 pub(crate) use admin::{Admin, AdminState};
 pub(crate) use metrics::{Gauges, RequestKey, RequestProtocol, TcpKey};
 pub(crate) use party::{Own, Party, PartyId};
+pub(crate) use trouble::Trouble;
 
-use self::{metrics::Shard, party::Parties};
+use self::{metrics::Shard, party::Parties, trouble::Troubles};
 use crate::settings::{AccessLogTarget, Limits};
 
 /// Everything that is told, of all workers.
@@ -36,6 +38,7 @@ pub(crate) struct Telemetry {
     parties: Mutex<Parties>,
     shards: Box<[Mutex<Shard>]>,
     access_log: Option<AccessLog>,
+    troubles: Troubles,
     pub(crate) gauges: Gauges,
 }
 
@@ -47,6 +50,7 @@ impl Telemetry {
             parties: Mutex::new(Parties::new(limits.metric_label_sets_max)),
             shards: (0..limits.worker_count()).map(|_| Mutex::default()).collect(),
             access_log,
+            troubles: Troubles::default(),
             gauges: Gauges::default(),
         })
     }

@@ -18,7 +18,7 @@ use super::{
     outlier::{Verdict, may_eject},
 };
 use crate::{
-    config::{ClusterConfig, EndpointConfig, Peers, Transport, Workload},
+    config::{ClusterConfig, Discovery, EndpointConfig, Peers, Pick, Transport, Workload},
     settings::Limits,
     telemetry::{Party, PartyId, Telemetry},
 };
@@ -69,6 +69,16 @@ impl Cluster {
         }
     }
 
+    /// The one endpoint of a cluster that goes wherever its name points, if it is also `config`'s.
+    fn logical(&self, config: &ClusterConfig) -> Option<&Arc<Endpoint>> {
+        match (&self.config.discovery, &config.discovery) {
+            (Discovery::Dns(old), Discovery::Dns(new)) if old.pick == Pick::First && old == new => {
+                self.balancer.endpoints().next()
+            }
+            _ => None,
+        }
+    }
+
     /// Endpoints, and how many of them are ejected, for people.
     pub(crate) fn health(&self) -> (usize, usize) {
         let now = Instant::now();
@@ -105,20 +115,22 @@ impl Builder {
         }
         let kept: HashMap<SocketAddr, &Arc<Endpoint>> =
             old.iter().flat_map(|old| old.balancer.endpoints()).map(|endpoint| (endpoint.address, endpoint)).collect();
+        let logical = old.and_then(|old| old.logical(config));
         let mut specs = HashMap::new();
         let mut priorities: BTreeMap<u32, Vec<Slot>> = BTreeMap::new();
         for wire in endpoints.iter() {
             let key = self.spec_key(config, config.transport_of(&wire.transport_labels));
-            let same = |endpoint: &&&Arc<Endpoint>| {
+            let same = |endpoint: &&Arc<Endpoint>| {
                 endpoint.spec.key == key && endpoint.workload == wire.workload && endpoint.service == config.service
             };
-            let endpoint = kept.get(&wire.address).filter(same).map_or_else(
-                || {
+            let endpoint = match kept.get(&wire.address).copied().or(logical).filter(same) {
+                Some(kept) if kept.address == wire.address => kept.clone(),
+                Some(kept) => Arc::new(kept.moved(wire.address, self.epoch)),
+                None => {
                     let spec = specs.entry(key.clone()).or_insert_with(|| Arc::new(self.spec(key.clone())));
                     self.endpoint(config, wire, spec.clone())
-                },
-                |kept| (*kept).clone(),
-            );
+                }
+            };
             let slot = Slot { endpoint, weight: wire.weight, healthy: wire.healthy };
             priorities.entry(wire.priority).or_default().push(slot);
         }
@@ -142,6 +154,7 @@ impl Builder {
             transport: transport.clone(),
             protocol: config.protocol,
             connect_timeout: config.connect_timeout,
+            keepalive: config.keepalive,
             idle_timeout: config.idle_timeout.unwrap_or(self.limits.upstream_idle_timeout),
             idle_max: self.limits.upstream_idle_max,
             requests_per_connection: config.requests_per_connection,

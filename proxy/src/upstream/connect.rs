@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -15,7 +16,7 @@ use tokio_rustls::TlsStream;
 use types::SpiffeId;
 
 use super::Endpoint;
-use crate::config::Transport;
+use crate::config::{Keepalive, Transport};
 
 /// Why no connection was made; nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,9 @@ impl Endpoint {
     async fn handshake(&self) -> Result<Connected, ConnectFailure> {
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
+        if let Some(keepalive) = &self.spec.key.keepalive {
+            keep_alive(&tcp, keepalive)?;
+        }
         let Some((connector, name)) = &self.spec.tls else {
             return Ok(Connected { io: Io::Plain(tcp), peer: None });
         };
@@ -66,6 +70,21 @@ impl Endpoint {
         }
         Ok(Connected { io: Io::Tls(Box::new(tls.into())), peer: Some(peer) })
     }
+}
+
+/// Has the system probe a connection that is silent.
+fn keep_alive(tcp: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
+    let mut wanted = TcpKeepalive::new();
+    if let Some(idle) = keepalive.idle {
+        wanted = wanted.with_time(idle);
+    }
+    if let Some(interval) = keepalive.interval {
+        wanted = wanted.with_interval(interval);
+    }
+    if let Some(probes) = keepalive.probes {
+        wanted = wanted.with_retries(probes);
+    }
+    SockRef::from(tcp).set_tcp_keepalive(&wanted)
 }
 
 impl Io {
@@ -119,5 +138,29 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_has_the_keepalive_that_it_was_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let tcp = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
+        let socket = SockRef::from(&tcp);
+        assert!(!socket.keepalive().expect("readable"));
+        let usual = socket.tcp_keepalive_interval().expect("readable");
+        let keepalive = Keepalive { probes: Some(4), idle: Some(Duration::from_secs(30)), interval: None };
+        keep_alive(&tcp, &keepalive).expect("set");
+        assert!(socket.keepalive().expect("readable"));
+        assert_eq!(socket.tcp_keepalive_time().expect("readable"), Duration::from_secs(30));
+        assert_eq!(socket.tcp_keepalive_retries().expect("readable"), 4);
+        assert_eq!(socket.tcp_keepalive_interval().expect("readable"), usual);
     }
 }

@@ -14,7 +14,7 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{outlier::Health, pool::Pool};
 use crate::{
-    config::{Protocol, Service, Transport, Workload},
+    config::{Keepalive, Protocol, Service, Transport, Workload},
     telemetry::{Party, PartyId, Telemetry},
 };
 
@@ -31,6 +31,7 @@ pub(crate) struct SpecKey {
     pub(crate) transport: Transport,
     pub(crate) protocol: Protocol,
     pub(crate) connect_timeout: Duration,
+    pub(crate) keepalive: Option<Keepalive>,
     pub(crate) idle_timeout: Duration,
     pub(crate) idle_max: usize,
     pub(crate) requests_per_connection: Option<u32>,
@@ -47,7 +48,7 @@ pub(crate) struct Endpoint {
     pub(crate) active: AtomicU32,
     pub(crate) health: Health,
     /// One a worker.
-    pub(crate) pools: Box<[Pool]>,
+    pub(crate) pools: Arc<[Pool]>,
     pub(crate) telemetry: Arc<Telemetry>,
 }
 
@@ -76,6 +77,20 @@ impl Endpoint {
             health: Health::new(epoch),
             pools,
             telemetry,
+        }
+    }
+
+    /// The same endpoint, to be connected to elsewhere from now on. Its connections stay in use.
+    pub(crate) fn moved(&self, address: SocketAddr, epoch: Instant) -> Self {
+        Self {
+            address,
+            spec: self.spec.clone(),
+            service: self.service.clone(),
+            workload: self.workload.clone(),
+            active: AtomicU32::new(0),
+            health: Health::new(epoch),
+            pools: self.pools.clone(),
+            telemetry: self.telemetry.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! - A connection goes back only after its request was sent and its response read to the end.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -44,6 +45,8 @@ struct State {
 pub(crate) struct H1 {
     pub(crate) sender: http1::SendRequest<RequestBody>,
     pub(crate) party: PartyId,
+    /// Where it goes: an endpoint that moved still uses what it has.
+    pub(crate) address: SocketAddr,
     /// Whether it has served a request before.
     pub(crate) reused: bool,
     served: u32,
@@ -54,6 +57,7 @@ pub(crate) struct H1 {
 pub(crate) struct H2 {
     pub(crate) sender: http2::SendRequest<RequestBody>,
     pub(crate) party: PartyId,
+    pub(crate) address: SocketAddr,
     streams: AtomicU32,
     served: AtomicU32,
 }
@@ -174,6 +178,7 @@ impl Endpoint {
     async fn open(self: &Arc<Self>, worker: usize, want: Want, permit: Permit) -> Result<Checkout, ConnectFailure> {
         let open = Open::new(self.clone(), worker, permit);
         let connected = self.connect().await?;
+        let address = self.address;
         let party = self.party(connected.peer.map(|peer| peer.to_string()));
         let h2 = want == Want::H2 || (want == Want::Negotiated && connected.io.negotiated_h2());
         let io = TokioIo::new(connected.io);
@@ -183,13 +188,13 @@ impl Endpoint {
             let (sender, connection) = builder.handshake(io).await.map_err(ConnectFailure::Http)?;
             drive(open, connection);
             let (streams, served) = (AtomicU32::new(1), AtomicU32::new(1));
-            let connection = Arc::new(H2 { sender, party, streams, served });
+            let connection = Arc::new(H2 { sender, party, address, streams, served });
             self.pools[worker].state.lock().h2.push(connection.clone());
             return Ok(Checkout::H2(connection));
         }
         let (sender, connection) = http1::handshake(io).await.map_err(ConnectFailure::Http)?;
         drive(open, connection.with_upgrades());
-        Ok(Checkout::H1(H1 { sender, party, reused: false, served: 0, since: Instant::now() }))
+        Ok(Checkout::H1(H1 { sender, party, address, reused: false, served: 0, since: Instant::now() }))
     }
 }
 

@@ -62,12 +62,12 @@ pub(crate) async fn send(
                 return Err(SendFailure::Connect(request, failure));
             }
         };
-        let (reused, party_id) = (held.is_reused(), held.party());
+        let (reused, party_id, address) = (held.is_reused(), held.party(), held.address());
         match held.exchange(request).await {
             Ok(response) => {
                 cluster.note(endpoint, Verdict::Status(response.status()));
                 let lease = Lease::new(held, worker, meter, busy, permit);
-                return Ok(Sent { response, lease, party: party_id, address: endpoint.address });
+                return Ok(Sent { response, lease, party: party_id, address });
             }
             Err((_, Some(unsent))) if reused => request = *unsent,
             Err((_, Some(unsent))) => return Err(SendFailure::Unsent(*unsent)),
@@ -94,6 +94,13 @@ impl Checkout {
         match self {
             Self::H1(connection) => connection.party,
             Self::H2(connection) => connection.party,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::H1(connection) => connection.address,
+            Self::H2(connection) => connection.address,
         }
     }
 

@@ -14,6 +14,7 @@ mod resources;
 mod session;
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -90,22 +91,22 @@ impl Client {
                 Err(error) => tracing::warn!(%error, "configuration stream ended, serving what is known"),
             }
             wait = if begun.elapsed() > GOOD_SESSION { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
-            self.wait(wait.mul_f64(0.5 + rand::random::<f64>() / 2.0), &stop).await;
+            let pause = tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>() / 2.0));
+            self.meanwhile(pause, &stop).await;
         }
         self.listeners.close();
     }
 
-    /// Waits, and publishes meanwhile what becomes due.
-    async fn wait(&mut self, wait: Duration, stop: &CancellationToken) {
-        let until = Instant::now() + wait;
+    /// Does something, and publishes meanwhile what becomes due; `None` when told to stop.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+        let mut work = pin!(work);
+        let found = self.book.found();
         loop {
-            let next = self.again.map_or(until, |again| again.min(until));
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(next.into()) => {}
-            }
-            if Instant::now() >= until {
-                return;
+                () = stop.cancelled() => return None,
+                done = &mut work => return Some(done),
+                () = found.notified() => {}
+                () = at(self.again) => {}
             }
             self.publish();
         }
@@ -142,5 +143,13 @@ impl Client {
 
     async fn session(&mut self, server: &Server, stop: &CancellationToken) -> Result<(), SessionEnd> {
         session::run(self, server, stop).await
+    }
+}
+
+/// Waits until then; for ever without one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::stream;
@@ -57,7 +57,7 @@ pub(crate) enum SessionEnd {
 /// Runs one stream; `Ok` when told to stop.
 pub(super) async fn run(client: &mut Client, server: &Server, stop: &CancellationToken) -> Result<(), SessionEnd> {
     let connect = server.endpoint.connect_with_connector(server.connector.clone());
-    let Some(channel) = stop.run_until_cancelled(connect).await else { return Ok(()) };
+    let Some(channel) = client.meanwhile(connect, stop).await else { return Ok(()) };
     let mut api =
         AggregatedDiscoveryServiceClient::new(channel? as Channel).max_decoding_message_size(server.message_bytes_max);
     let (requests, mut queue) = mpsc::channel(REQUESTS_QUEUE);
@@ -72,21 +72,14 @@ pub(super) async fn run(client: &mut Client, server: &Server, stop: &Cancellatio
     }
     let outgoing = stream::poll_fn(move |cx| queue.poll_recv(cx));
     let opened = api.delta_aggregated_resources(outgoing);
-    let Some(opened) = stop.run_until_cancelled(opened).await else { return Ok(()) };
+    let Some(opened) = client.meanwhile(opened, stop).await else { return Ok(()) };
     let mut responses = opened?.into_inner();
     client.shared.telemetry.gauges.xds_connected.set(true);
     tracing::info!("configuration stream open");
-    loop {
-        let due = client.again.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep_until(due.into()) => client.publish(),
-            response = responses.message() => {
-                let response = response?.ok_or(SessionEnd::Closed)?;
-                session.answer(client, response)?;
-            }
-        }
+    while let Some(response) = client.meanwhile(responses.message(), stop).await {
+        session.answer(client, response?.ok_or(SessionEnd::Closed)?)?;
     }
+    Ok(())
 }
 
 /// The settings of every connection to the server.

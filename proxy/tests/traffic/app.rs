@@ -51,7 +51,12 @@ impl Drop for App {
 impl App {
     /// Answers with its name, the request line and the headers it got.
     pub(crate) async fn echo(name: &'static str) -> Self {
-        Self::start(move |request, _| {
+        Self::echo_at(name, local(0)).await
+    }
+
+    /// The same, at an address of its own.
+    pub(crate) async fn echo_at(name: &'static str, address: SocketAddr) -> Self {
+        Self::start_at(address, move |request, _| {
             Box::pin(async move {
                 let mut text = format!("{name} {} {}\n", request.method(), request.uri().path_and_query().unwrap());
                 for (name, value) in request.headers() {
@@ -69,7 +74,14 @@ impl App {
     pub(crate) async fn start(
         handler: impl Fn(Request<Incoming>, usize) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(local(0), handler).await
+    }
+
+    async fn start_at(
+        address: SocketAddr,
+        handler: impl Fn(Request<Incoming>, usize) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let hits = Arc::new(AtomicUsize::new(0));
         let (counter, handler) = (hits.clone(), Arc::new(handler));

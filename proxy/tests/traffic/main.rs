@@ -9,6 +9,8 @@ mod configuration;
 mod identity;
 mod mesh;
 mod mutual_tls;
+mod name_server;
+mod names;
 mod requests;
 mod resources;
 mod routing;

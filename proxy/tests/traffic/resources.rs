@@ -9,7 +9,10 @@ use proto::{
         config::{
             cluster::v3::{
                 Cluster,
-                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, TransportSocketMatch},
+                cluster::{
+                    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, RefreshRate,
+                    TransportSocketMatch,
+                },
             },
             core::v3::{
                 Address, AggregatedConfigSource, ConfigSource, Http2ProtocolOptions, Locality, Metadata, SocketAddress,
@@ -84,9 +87,13 @@ fn ads() -> Option<ConfigSource> {
 }
 
 fn socket(socket: SocketAddr) -> Option<Address> {
+    place(&socket.ip().to_string(), socket.port())
+}
+
+fn place(host: &str, port: u16) -> Option<Address> {
     let address = SocketAddress {
-        address: socket.ip().to_string(),
-        port_specifier: Some(PortSpecifier::PortValue(socket.port().into())),
+        address: host.to_owned(),
+        port_specifier: Some(PortSpecifier::PortValue(port.into())),
         ..Default::default()
     };
     Some(Address { address: Some(address::Address::SocketAddress(address)) })
@@ -116,6 +123,22 @@ pub(crate) fn h2_cluster(name: &str) -> Cluster {
     Cluster { typed_extension_protocol_options: [(key, any(&options))].into(), ..cluster(name) }
 }
 
+/// A cluster whose one endpoint is told by name, which is asked for twenty times a second.
+#[expect(deprecated, reason = "control planes still send the old forms")]
+pub(crate) fn dns_cluster(name: &str, kind: DiscoveryType, host: &str, port: u16) -> Cluster {
+    let mut load = assignment(name, &[]);
+    load.endpoints[0].lb_endpoints = vec![endpoint_at(place(host, port), None)];
+    Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
+        eds_cluster_config: None,
+        load_assignment: Some(load),
+        dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
+        dns_refresh_rate: millis(50),
+        dns_failure_refresh_rate: Some(RefreshRate { base_interval: millis(20), max_interval: millis(50) }),
+        ..cluster(name)
+    }
+}
+
 pub(crate) fn assignment(cluster: &str, endpoints: &[SocketAddr]) -> ClusterLoadAssignment {
     let group = LocalityLbEndpoints {
         locality: Some(Locality::default()),
@@ -143,7 +166,11 @@ pub(crate) fn mesh_assignment(cluster: &str, endpoints: &[SocketAddr]) -> Cluste
 }
 
 fn lb_endpoint(address: SocketAddr, metadata: Option<Metadata>) -> LbEndpoint {
-    let endpoint = Endpoint { address: socket(address), ..Default::default() };
+    endpoint_at(socket(address), metadata)
+}
+
+fn endpoint_at(address: Option<Address>, metadata: Option<Metadata>) -> LbEndpoint {
+    let endpoint = Endpoint { address, ..Default::default() };
     LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), metadata, ..Default::default() }
 }
 
