@@ -71,6 +71,9 @@ pub(crate) struct ProxyArgs {
     /// Address at which other proxies reach this one [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
+    /// Name server that finds endpoints told by name, in place of resolv.conf's
+    #[arg(long, value_name = "IP:PORT")]
+    dns_resolver: Option<SocketAddr>,
     /// Where certificate and last good configuration are kept [default: meshstore-proxy]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -130,6 +133,7 @@ impl ProxyArgs {
             labels: BTreeMap::from_iter(self.labels),
             address: self.address.unwrap_or(default.address),
             state_dir: self.state_dir.unwrap_or(default.state_dir),
+            dns_resolver: self.dns_resolver,
             admin: self.admin.or(default.admin),
             access_log: self.access_log.map(access_log),
             ..Config::default()
