@@ -12,6 +12,7 @@
 mod batch;
 mod cursor;
 mod memory;
+mod pinned;
 mod rocks;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
+pub use pinned::{Pinned, Read};
 
 use crate::{memory::Memory, rocks::Rocks};
 
@@ -117,6 +119,14 @@ impl Engine {
             Kind::Rocks(rocks) => rocks.cursor(space),
             Kind::Memory(memory) => memory.cursor(space),
         }
+    }
+
+    /// All spaces as they are now.
+    pub fn pin(&self) -> Pinned<'_> {
+        Pinned(match &self.0 {
+            Kind::Rocks(rocks) => pinned::Kind::Rocks(rocks.pin()),
+            Kind::Memory(memory) => pinned::Kind::Memory(memory.pin()),
+        })
     }
 
     /// Writes the batch, wholly or not at all.

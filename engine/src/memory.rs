@@ -32,6 +32,10 @@ impl Memory {
         Ok(Cursor(Place::Memory(MemoryCursor { keys, here: None })))
     }
 
+    pub(crate) fn pin(&self) -> PinnedMemory {
+        PinnedMemory(self.0.read().clone())
+    }
+
     pub(crate) fn write(&self, batch: Batch) -> Result<(), EngineError> {
         let mut spaces = self.0.write();
         let unknown = batch.writes.iter().map(Write::space).find(|space| !spaces.contains_key(space));
@@ -69,6 +73,24 @@ impl Write {
             }
             Self::DeleteRange(_, from, to) => keys.retain(|key, _| *key < from || *key >= to),
         }
+    }
+}
+
+/// The maps of one moment.
+#[derive(Debug)]
+pub(crate) struct PinnedMemory(BTreeMap<Space, Arc<Keys>>);
+
+impl PinnedMemory {
+    pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.keys(space)?.get(key).cloned())
+    }
+
+    pub(crate) fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError> {
+        Ok(Cursor(Place::Memory(MemoryCursor { keys: Arc::clone(self.keys(space)?), here: None })))
+    }
+
+    fn keys(&self, space: Space) -> Result<&Arc<Keys>, EngineError> {
+        self.0.get(&space).ok_or(EngineError::UnknownSpace(space))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc};
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIteratorWithThreadMode,
-    DBRecoveryMode, WriteBatch, WriteOptions,
+    DBRecoveryMode, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
 use crate::{Batch, Cursor, Durability, EngineError, Options, Space, batch::Write, cursor::Place};
@@ -46,6 +46,10 @@ impl Rocks {
         Ok(Cursor(Place::Rocks(self.0.raw_iterator_cf(self.column(space)?))))
     }
 
+    pub(crate) fn pin(&self) -> PinnedRocks<'_> {
+        PinnedRocks { rocks: self, snapshot: self.0.snapshot() }
+    }
+
     pub(crate) fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
         let mut writes = WriteBatch::default();
         for write in &batch.writes {
@@ -72,6 +76,32 @@ impl Rocks {
 
     fn column(&self, space: Space) -> Result<&ColumnFamily, EngineError> {
         self.0.cf_handle(space.name()).ok_or(EngineError::UnknownSpace(space))
+    }
+}
+
+/// What a snapshot of RocksDB shows.
+pub(crate) struct PinnedRocks<'engine> {
+    rocks: &'engine Rocks,
+    snapshot: SnapshotWithThreadMode<'engine, DB>,
+}
+
+impl fmt::Debug for PinnedRocks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rocks.fmt(f)
+    }
+}
+
+impl PinnedRocks<'_> {
+    pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.snapshot.get_cf(self.rocks.column(space)?, key).map_err(EngineError::Storage)?;
+        Ok(value.map(Bytes::from))
+    }
+
+    /// What a walk over all of a space reads would only push out of the cache what others read.
+    pub(crate) fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        Ok(Cursor(Place::Rocks(self.snapshot.raw_iterator_cf_opt(self.rocks.column(space)?, options))))
     }
 }
 

@@ -113,3 +113,27 @@ fn a_batch_of_an_unknown_space_changes_nothing() {
         assert_eq!(engine.get(A, &[1]).expect("read"), None);
     }
 }
+
+#[test]
+fn what_is_pinned_is_one_moment_of_all_spaces() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+        let set = |value: u8| {
+            let mut batch = Batch::new();
+            for space in [A, B] {
+                batch.put(space, vec![1], vec![value]);
+            }
+            engine.write(batch, Durability::Buffered).expect("written");
+        };
+        set(1);
+        let pinned = engine.pin();
+        set(2);
+        for space in [A, B] {
+            assert_eq!(pinned.get(space, &[1]).expect("read").as_deref(), Some(&[1][..]));
+            let mut cursor = pinned.cursor(space).expect("the space exists");
+            cursor.seek(&[]);
+            assert_eq!(cursor.entry(), Some((&[1][..], &[1][..])));
+            assert_eq!(engine.get(space, &[1]).expect("read").as_deref(), Some(&[2][..]));
+        }
+    }
+}

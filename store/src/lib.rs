@@ -20,6 +20,7 @@ mod limits;
 mod rows;
 mod snapshot;
 mod sweep;
+mod transfer;
 mod validate;
 mod varint;
 mod view;
@@ -41,6 +42,7 @@ pub use error::{DecodeError, Failure, Refusal, StoreError};
 pub use lessor::{Lessor, Renewal};
 pub use limits::{LEASE_TTL_MAX, Limits, QueueLimits};
 pub use sweep::{Sweep, Sweeper};
+pub use transfer::{Export, Load, LoadError, Loaded, Step, Steps};
 pub use validate::{validate, validate_range, validate_read_only};
 pub use view::{Lease, View};
 pub use watch::{

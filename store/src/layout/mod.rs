@@ -12,7 +12,7 @@
 //!
 //! - All versions of a key lie together, newest first: a read at any revision is one seek.
 //! - A key has at most one version per revision.
-//! - The store's revision is that of the last row of history, which no sweep ever takes.
+//! - The store's revision is that of the last row of history, which no sweep ever takes, or of the compaction.
 
 mod key;
 mod row;
@@ -20,7 +20,7 @@ mod row;
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use engine::{Engine, Space};
+use engine::{Engine, Read, Space};
 use types::{LeaseId, Revision};
 
 pub(crate) use key::{bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of};
@@ -44,6 +44,11 @@ pub(crate) struct Compacted(pub(crate) i64);
 impl Compacted {
     pub(crate) const NONE: Self = Self(-1);
 
+    /// The wire's number; `None` before the first.
+    pub(crate) fn number(self) -> Option<i64> {
+        (self != Self::NONE).then_some(self.0)
+    }
+
     /// Whether it forgot this revision.
     pub(crate) fn forgot(self, revision: Revision) -> bool {
         revision.get() < self.0
@@ -55,33 +60,35 @@ pub(crate) fn corrupt(space: Space, what: &'static str) -> StoreError {
     StoreError::Corrupt { space: space.name(), what }
 }
 
-/// The revision of the last transaction on the engine.
-pub(crate) fn revision(engine: &Engine) -> Result<Revision, StoreError> {
+/// The store's revision. It is the last transaction's but in a store that was loaded from elsewhere: that may have been
+/// compacted at a revision whose own writes the compaction took.
+pub(crate) fn revision(engine: &impl Read) -> Result<Revision, StoreError> {
+    let compacted = Revision::new(compacted(engine)?.0);
     let mut cursor = engine.cursor(HISTORY)?;
     cursor.seek_back(&[u8::MAX; row::HISTORY_KEY_BYTES]);
     let last = cursor.entry().map(|(key, _)| history_point(key)).transpose()?;
     cursor.status()?;
-    Ok(last.map_or(Revision::FIRST, |point| point.revision))
+    Ok(last.map(|point| point.revision).max(compacted).unwrap_or(Revision::FIRST))
 }
 
 /// The compaction that was applied last.
-pub(crate) fn compacted(engine: &Engine) -> Result<Compacted, StoreError> {
+pub(crate) fn compacted(engine: &impl Read) -> Result<Compacted, StoreError> {
     meta(engine, COMPACTED_KEY)
 }
 
 /// The compaction whose dead rows are gone.
-pub(crate) fn swept(engine: &Engine) -> Result<Compacted, StoreError> {
+pub(crate) fn swept(engine: &impl Read) -> Result<Compacted, StoreError> {
     meta(engine, SWEPT_KEY)
 }
 
-fn meta(engine: &Engine, name: &[u8]) -> Result<Compacted, StoreError> {
+fn meta(engine: &impl Read, name: &[u8]) -> Result<Compacted, StoreError> {
     let Some(value) = engine.get(META, name)? else { return Ok(Compacted::NONE) };
     let value = value[..].try_into().map_err(|_| corrupt(META, "a revision is 8 bytes"))?;
     Ok(Compacted(i64::from_be_bytes(value)))
 }
 
 /// All leases on the engine.
-pub(crate) fn leases(engine: &Engine) -> Result<BTreeMap<LeaseId, Duration>, StoreError> {
+pub(crate) fn leases(engine: &impl Read) -> Result<BTreeMap<LeaseId, Duration>, StoreError> {
     let mut leases = BTreeMap::new();
     let mut cursor = engine.cursor(LEASES)?;
     cursor.seek(&[]);

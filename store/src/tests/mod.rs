@@ -41,6 +41,16 @@ impl Rig {
         Self { dir: None, parts: Some(parts), limits }
     }
 
+    /// A store on what an engine in memory holds.
+    pub(crate) fn on(engine: Engine) -> Self {
+        let limits = Limits::default();
+        Self { dir: None, parts: Some(Parts::open(engine, &limits)), limits }
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.parts.as_ref().expect("open").engine.clone()
+    }
+
     pub(crate) fn on_disk() -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let limits = Limits::default();
