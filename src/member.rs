@@ -6,6 +6,7 @@
 //! - The mesh port speaks mTLS alone: ADS, the CA, the mesh API. It opens once a trust domain was bootstrapped.
 //! - A listener that cannot be had is an error before anything runs.
 
+mod agreement;
 mod workers;
 
 use std::{
@@ -27,6 +28,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
+
+use self::agreement::Agreement;
 
 /// How long streams may take to end before they are cut.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -58,7 +61,8 @@ pub(crate) fn custody(data_dir: &Path) -> Custody {
 /// Runs a member until `stop`, or until its disk fails.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let client_port = client_listeners(&settings)?;
-    let member = Member::start(settings.member.clone()).await?;
+    let agreement = Agreement::start()?;
+    let member = agreement.runtime.spawn(Member::start(settings.member.clone())).await??;
     let mut faces = JoinSet::new();
     for (listener, security) in client_port {
         info!(listen = %listener.local_addr()?, "serves etcd v3");

@@ -1,17 +1,25 @@
-//! Question: how fast does the store write and read, and at what cost, beside etcd in the same run?
+//! Question: how fast does the store write, read and tell watchers, and at what cost, beside etcd in the same run?
 //!
-//! Load: closed loops of CLIENTS tasks on at most eight connections, over loopback, each put with 256 bytes to one of
-//! 10,000 keys; fsync is on in both servers. The servers take turns, round by round, so that noise hits both alike.
-//! Unit: operations a second; milliseconds; microseconds of the server's processor time an operation. Medians of the rounds.
+//! Load: closed loops of CLIENTS tasks on at most eight connections, over loopback, with values of 256 bytes under 10,000
+//! keys; fsync is on in both servers. `range` reads 1,000 keys; `txn` compares and swaps; `lease` keeps a lease alive on a
+//! stream; `watch` is CLIENTS watchers of one key that eight tasks write without pause. The servers take turns, round by
+//! round, so that noise hits them alike.
+//! `echo` is the limit: the gRPC stack alone, which keeps nothing and answers at once.
+//! Unit: operations a second, for `watch` events delivered; milliseconds of one request, for `watch` of one put;
+//! microseconds of the server's processor time an operation. Medians of the rounds.
 //!
 //! `cargo bench --bench store -- --help`. Without an `etcd` on the PATH, or named by ETCD, we are measured alone.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
+mod client;
+mod echo;
+mod grpc;
 mod server;
+mod watchers;
 mod workload;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 
@@ -23,8 +31,11 @@ use self::{
 /// Measures the store beside etcd.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What to run: put, get or serializable, and how many clients.
-    #[arg(default_values = ["put:1", "put:64", "put:256", "put:1024", "get:64", "get:256", "serializable:64"])]
+    /// What to run: put, get, serializable, range, txn, lease or watch, and how many clients.
+    #[arg(default_values = [
+        "put:1", "put:64", "put:256", "put:1024", "get:1", "get:64", "get:256", "serializable:64", "range:8", "txn:64",
+        "lease:64", "watch:1000",
+    ])]
     workloads: Vec<Workload>,
     /// Rounds of each workload.
     #[arg(long, default_value_t = 5)]
@@ -35,15 +46,24 @@ struct Args {
     /// The peer's program.
     #[arg(long, env = "ETCD", default_value = "etcd")]
     etcd: String,
+    /// Serves an echo at this address, for a run of this benchmark to measure.
+    #[arg(long, hide = true)]
+    echo: Option<SocketAddr>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let mut servers = vec![Server::meshstore().await?];
+    match args.echo {
+        Some(address) => echo::serve(address),
+        None => tokio::runtime::Runtime::new()?.block_on(compare(args)),
+    }
+}
+
+async fn compare(args: Args) -> anyhow::Result<()> {
+    let mut servers = vec![Server::meshstore().await?, Server::echo().await?];
     match Server::etcd(&args.etcd).await {
         Ok(etcd) => servers.insert(0, etcd),
         Err(error) => println!("without etcd: {error}"),
@@ -53,26 +73,32 @@ async fn main() -> anyhow::Result<()> {
         "workload", "server", "ops/s", "ratio", "p50 ms", "p99 ms", "cpu us/op"
     );
     for workload in &args.workloads {
-        let mut rounds: Vec<Vec<Measured>> = servers.iter().map(|_| Vec::new()).collect();
-        for _ in 0..args.rounds {
-            for (server, measured) in servers.iter().zip(&mut rounds) {
-                measured.push(workload.run(server, Duration::from_secs_f64(args.seconds)).await?);
-            }
+        measure(workload, &servers, args.rounds, Duration::from_secs_f64(args.seconds)).await?;
+    }
+    Ok(())
+}
+
+async fn measure(workload: &Workload, servers: &[Server], rounds: usize, span: Duration) -> anyhow::Result<()> {
+    let servers: Vec<&Server> =
+        servers.iter().filter(|server| workload.has_echo() || server.name != server::ECHO).collect();
+    let mut measured: Vec<Vec<Measured>> = servers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (server, measured) in servers.iter().zip(&mut measured) {
+            measured.push(workload.run(server, span).await?);
         }
-        let medians: Vec<_> = rounds.iter().map(|rounds| Measured::median(rounds)).collect();
-        for (server, median) in servers.iter().zip(&medians) {
-            let ratio = median.ops_per_second / medians[0].ops_per_second;
-            println!(
-                "{:18} {:10} {:>9.0} {:>6.2} {:>8.2} {:>8.2} {:>9.1}",
-                workload.to_string(),
-                server.name,
-                median.ops_per_second,
-                ratio,
-                median.p50_ms,
-                median.p99_ms,
-                median.cpu_us_per_op
-            );
-        }
+    }
+    let medians: Vec<_> = measured.iter().map(|rounds| Measured::median(rounds)).collect();
+    for (server, median) in servers.iter().zip(&medians) {
+        println!(
+            "{:18} {:10} {:>9.0} {:>6.2} {:>8.2} {:>8.2} {:>9.1}",
+            workload.to_string(),
+            server.name,
+            median.ops_per_second,
+            median.ops_per_second / medians[0].ops_per_second,
+            median.p50_ms,
+            median.p99_ms,
+            median.cpu_us_per_op
+        );
     }
     Ok(())
 }

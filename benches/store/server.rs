@@ -3,13 +3,18 @@
 use std::{
     fs,
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::Context;
-use client::{Client, Config, Get};
 use tempfile::TempDir;
+
+use super::client::Client;
+
+/// The name of the server that keeps nothing.
+pub(crate) const ECHO: &str = "echo";
 
 /// A running server on no data; killed when dropped.
 pub(crate) struct Server {
@@ -21,47 +26,55 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn meshstore() -> anyhow::Result<Self> {
-        Self::start("meshstore", env!("CARGO_BIN_EXE_meshstore"), &["server"], "--listen-mesh-addr", "").await
+        Self::start("meshstore", |endpoint, other, data| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_meshstore"));
+            command.arg("server").args(["--listen-mesh-addr", other]).arg("--data-dir").arg(data);
+            listening(command, endpoint)
+        })
+        .await
     }
 
     pub(crate) async fn etcd(program: &str) -> anyhow::Result<Self> {
-        Self::start("etcd", program, &[], "--listen-peer-urls", "http://").await
+        Self::start("etcd", |endpoint, other, data| {
+            let mut command = Command::new(program);
+            command.args(["--listen-peer-urls", &format!("http://{other}")]).arg("--data-dir").arg(data);
+            listening(command, endpoint)
+        })
+        .await
     }
 
-    async fn start(name: &'static str, program: &str, verb: &[&str], own: &str, scheme: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn echo() -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?;
+        Self::start(ECHO, |endpoint, _, _| {
+            let mut command = Command::new(program);
+            command.args(["--echo", endpoint]);
+            command
+        })
+        .await
+    }
+
+    async fn start(name: &'static str, command: impl FnOnce(&str, &str, &Path) -> Command) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (endpoint, other) = (free_address()?, free_address()?);
-        let url = format!("http://{endpoint}");
         let log = fs::File::create(folder.path().join("log"))?;
-        let process = Command::new(program)
-            .args(verb)
-            .arg("--data-dir")
-            .arg(folder.path().join("data"))
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url, own, &format!("{scheme}{other}")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
+        let mut command = command(&endpoint, &other, &folder.path().join("data"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let process = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let server = Self { name, endpoint, process, _folder: folder };
         server.ready().await?;
         Ok(server)
     }
 
     async fn ready(&self) -> anyhow::Result<()> {
-        let client = self.client()?;
         for _ in 0..100 {
-            if client.get(Get::key("ready")).await.is_ok() {
+            if let Ok(client) = Client::connect(&self.endpoint).await
+                && client.put(0).await.is_ok()
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         anyhow::bail!("{} did not answer within 10 s", self.name)
-    }
-
-    /// A client with a connection of its own.
-    pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::connect(&Config::new([self.endpoint.clone()]))?)
     }
 
     /// The processor time that the server has used so far. Source: proc(5), `stat`, fields 14 and 15, in ticks of 10 ms.
@@ -79,6 +92,12 @@ impl Drop for Server {
             drop(self.process.wait());
         }
     }
+}
+
+fn listening(mut command: Command, endpoint: &str) -> Command {
+    let url = format!("http://{endpoint}");
+    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    command
 }
 
 fn free_address() -> anyhow::Result<String> {

@@ -6,79 +6,100 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use client::{Client, Get, Put};
+use anyhow::{Context, ensure};
 use tokio::task::JoinSet;
 
-use super::server::Server;
+use super::{
+    client::{Client, KEYS},
+    server::Server,
+    watchers,
+};
 
-/// Keys written and read.
-const KEYS: usize = 10_000;
-/// Bytes of each value.
-const VALUE_BYTES: usize = 256;
 /// Most connections of one workload.
 const CONNECTIONS_MAX: usize = 8;
 /// Load before the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// Tasks that write while watchers listen.
+const WRITERS: usize = 8;
 
 /// Closed loops of one operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
     operation: Operation,
+    /// Tasks that ask; for `watch`, watchers that listen.
     clients: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Operation {
+/// What one task does again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
     Put,
-    Get { serializable: bool },
+    Get,
+    Serializable,
+    Range,
+    Txn,
+    KeepAlive,
+    Watch,
 }
+
+const OPERATIONS: [(&str, Operation); 7] = [
+    ("put", Operation::Put),
+    ("get", Operation::Get),
+    ("serializable", Operation::Serializable),
+    ("range", Operation::Range),
+    ("txn", Operation::Txn),
+    ("lease", Operation::KeepAlive),
+    ("watch", Operation::Watch),
+];
 
 impl FromStr for Workload {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let (operation, clients) = text.split_once(':').context("write OPERATION:CLIENTS, for example put:64")?;
-        let operation = match operation {
-            "put" => Operation::Put,
-            "get" => Operation::Get { serializable: false },
-            "serializable" => Operation::Get { serializable: true },
-            other => anyhow::bail!("{other:?} is not put, get or serializable"),
-        };
-        Ok(Self { operation, clients: clients.parse()? })
+        let (name, clients) = text.split_once(':').context("write OPERATION:CLIENTS, for example put:64")?;
+        let operation = OPERATIONS.iter().find(|(known, _)| *known == name).map(|&(_, operation)| operation);
+        let known = || format!("{name:?} is none of {:?}", OPERATIONS.map(|(name, _)| name));
+        Ok(Self { operation: operation.with_context(known)?, clients: clients.parse()? })
     }
 }
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let operation = match self.operation {
-            Operation::Put => "put",
-            Operation::Get { serializable: false } => "get",
-            Operation::Get { serializable: true } => "serializable",
-        };
-        write!(f, "{operation}:{}", self.clients)
+        let name = OPERATIONS.iter().find(|(_, operation)| *operation == self.operation).map_or("", |(name, _)| name);
+        write!(f, "{name}:{}", self.clients)
     }
 }
 
 impl Workload {
+    /// Whether a server that only echoes can say what its limit is.
+    pub(crate) fn has_echo(&self) -> bool {
+        matches!(self.operation, Operation::Put | Operation::Get | Operation::Serializable)
+    }
+
     /// Runs it for `span`. Every answer must be right: a refusal, or a read that finds nothing, is an error.
     pub(crate) async fn run(&self, server: &Server, span: Duration) -> anyhow::Result<Measured> {
-        let connections =
-            (0..self.clients.min(CONNECTIONS_MAX)).map(|_| server.client()).collect::<Result<Vec<_>, _>>()?;
-        if matches!(self.operation, Operation::Get { .. }) {
+        let count = self.clients.min(CONNECTIONS_MAX);
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(Client::connect(&server.endpoint).await?);
+        }
+        if matches!(self.operation, Operation::Get | Operation::Serializable | Operation::Range) {
             fill(&connections).await?;
         }
         let begin = Instant::now() + WARM_UP;
         let end = begin + span;
         let mut loops = JoinSet::new();
-        for number in 0..self.clients {
-            loops.spawn(closed_loop(
-                connections[number % connections.len()].clone(),
-                self.operation,
-                number,
-                begin,
-                end,
-            ));
+        let mut watching = JoinSet::new();
+        if self.operation == Operation::Watch {
+            for (number, connection) in connections.iter().enumerate() {
+                let watchers = self.clients / count + usize::from(number < self.clients % count);
+                watching.spawn(watchers::count(connection.clone(), watchers, begin, end));
+            }
+        }
+        let askers = if self.operation == Operation::Watch { WRITERS } else { self.clients };
+        for number in 0..askers {
+            let client = connections[number % connections.len()].clone();
+            loops.spawn(closed_loop(client, self.operation, number, begin, end));
         }
         tokio::time::sleep_until(begin.into()).await;
         let cpu_before = server.cpu()?;
@@ -88,7 +109,12 @@ impl Workload {
         while let Some(done) = loops.join_next().await {
             latencies.extend(done??);
         }
-        Ok(Measured::of(latencies, span, cpu))
+        let mut events = 0;
+        while let Some(seen) = watching.join_next().await {
+            events += seen??;
+        }
+        let operations = if self.operation == Operation::Watch { events } else { latencies.len() };
+        Ok(Measured::of(operations, latencies, span, cpu))
     }
 }
 
@@ -98,7 +124,7 @@ async fn fill(connections: &[Client]) -> anyhow::Result<()> {
         let client = connections[part % connections.len()].clone();
         writers.spawn(async move {
             for number in (part..KEYS).step_by(64) {
-                client.put(Put::new(key(number), vec![b'v'; VALUE_BYTES])).await?;
+                client.put(number).await?;
             }
             anyhow::Ok(())
         });
@@ -107,10 +133,6 @@ async fn fill(connections: &[Client]) -> anyhow::Result<()> {
         done??;
     }
     Ok(())
-}
-
-fn key(number: usize) -> String {
-    format!("key/{:08}", number % KEYS)
 }
 
 /// Asks, waits, asks again until `end`; the times of what was asked from `begin` on.
@@ -125,28 +147,32 @@ async fn closed_loop(
     const STRIDE: usize = 7919;
     let mut latencies = Vec::new();
     let mut at = number * 31;
+    let mut lease = if operation == Operation::KeepAlive { Some(client.lease().await?) } else { None };
+    let mut counter = if operation == Operation::Txn { client.counter(number).await? } else { 0 };
     while Instant::now() < end {
         at = (at + STRIDE) % KEYS;
         let asked = Instant::now();
         match operation {
-            Operation::Put => {
-                client.put(Put::new(key(at), vec![b'v'; VALUE_BYTES])).await?;
-            }
-            Operation::Get { serializable } => {
-                let found = client.get(Get { serializable, ..Get::key(key(at)) }).await?;
-                anyhow::ensure!(found.kvs.len() == 1, "{} was written and is not there", key(at));
-            }
+            Operation::Put => client.put(at).await?,
+            Operation::Watch => client.put(watchers::KEY).await?,
+            Operation::Get => client.get(at, false).await?,
+            Operation::Serializable => client.get(at, true).await?,
+            Operation::Range => client.range(at).await?,
+            Operation::Txn => counter = client.increment(number, counter).await?,
+            Operation::KeepAlive => lease.as_mut().context("granted above")?.renew().await?,
         }
         if asked >= begin {
             latencies.push(asked.elapsed());
         }
     }
+    ensure!(!latencies.is_empty(), "not one {operation:?} came back in time");
     Ok(latencies)
 }
 
 /// What one round came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
+    /// Answers, or events delivered to watchers.
     pub(crate) ops_per_second: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
@@ -155,16 +181,16 @@ pub(crate) struct Measured {
 
 impl Measured {
     #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds are far below 2^52")]
-    fn of(mut latencies: Vec<Duration>, span: Duration, cpu: Duration) -> Self {
+    fn of(operations: usize, mut latencies: Vec<Duration>, span: Duration, cpu: Duration) -> Self {
         latencies.sort_unstable();
-        let count = latencies.len().max(1);
+        let count = latencies.len();
         let at =
             |percent: usize| latencies.get(count * percent / 100).map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
         Self {
-            ops_per_second: latencies.len() as f64 / span.as_secs_f64(),
+            ops_per_second: operations as f64 / span.as_secs_f64(),
             p50_ms: at(50),
             p99_ms: at(99),
-            cpu_us_per_op: cpu.as_secs_f64() * 1e6 / count as f64,
+            cpu_us_per_op: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
         }
     }
 

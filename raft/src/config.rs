@@ -54,7 +54,8 @@ pub struct Config {
     /// An entry takes no further command once its commands hold this many bytes: it may end up longer by one command.
     /// Default 1 MiB.
     pub entry_bytes_max: usize,
-    /// Entries proposed and not yet applied; packing waits while there are so many. Default 8.
+    /// Entries proposed and not yet applied; packing waits while there are so many. Default 2: one is written while the
+    /// one before it is applied, and what comes meanwhile shares the next.
     pub entries_in_flight_max: usize,
     /// Recent entries kept in memory, so that replication and apply need not read the disk. Default 64 MiB.
     pub cache_bytes_max: usize,
@@ -80,7 +81,7 @@ impl Config {
             command_bytes_max: 8 << 20,
             entry_commands_max: 512,
             entry_bytes_max: 1 << 20,
-            entries_in_flight_max: 8,
+            entries_in_flight_max: 2,
             cache_bytes_max: 64 << 20,
             snapshot_every_entries: 10_000,
             catch_up_entries: 5_000,

@@ -32,6 +32,10 @@ impl Fatal {
         self.0.borrow().clone()
     }
 
+    pub(crate) fn happened(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// Resolves with the error once there is one.
     pub(crate) async fn wait(&self) -> RaftError {
         let mut first = self.0.subscribe();

@@ -123,9 +123,9 @@ impl RaftLogStorage<Types> for LogStore {
 
     /// Kept with the next write; an older one after a crash only means that more is applied again.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        let Some(committed) = committed else { return Ok(()) };
-        self.shared.state.lock().committed = Some(committed);
-        self.send(Operation::Committed(committed)).await
+        let mut state = self.shared.state.lock();
+        state.committed = committed.or(state.committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

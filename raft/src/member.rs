@@ -1,6 +1,16 @@
 //! One member: its threads and tasks, from start to shutdown.
 
-use std::{collections::BTreeSet, fmt, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use engine::Engine;
@@ -41,12 +51,28 @@ struct Inner<M: Machine> {
     readers: mpsc::Sender<Reader>,
     applied: watch::Receiver<Option<LogId>>,
     leadership: watch::Receiver<Leadership>,
+    standing: Arc<Standing>,
     fatal: Fatal,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Taken by the first shutdown.
     running: Mutex<Option<Running>>,
     _stop_on_drop: DropGuard,
+}
+
+/// What every request asks, kept where asking costs next to nothing.
+#[derive(Default)]
+struct Standing {
+    term: AtomicU64,
+    /// This member acts as the leader of a cluster that has no other voter: nobody else can have acknowledged anything.
+    leads_alone: AtomicBool,
+}
+
+impl Standing {
+    fn set(&self, leadership: Leadership, is_alone: bool) {
+        self.term.store(leadership.term, Ordering::Relaxed);
+        self.leads_alone.store(leadership.acting && is_alone, Ordering::Release);
+    }
 }
 
 /// What ends with the member.
@@ -91,7 +117,11 @@ impl<M: Machine> Raft<M> {
 
         let openraft = Openraft::new(config.member.0, openraft_config, NoPeers, store, driver).await;
         let openraft = openraft.map_err(|error| fatal.get().unwrap_or_else(|| stopped(&error)))?;
-        let leadership = watch_leadership(&openraft, config.member, applied.clone(), fatal.clone(), &tasks);
+        let standing = Arc::new(Standing::default());
+        let leadership = {
+            let (standing, applied) = (Arc::clone(&standing), applied.clone());
+            watch_leadership(&openraft, config.member, standing, applied, fatal.clone(), &tasks)
+        };
         let (commands, packer) = Packer::new(&config, openraft.clone(), waiters, leadership.clone());
         let packer = tokio::spawn(packer.run(stop.clone()));
         tasks.spawn(stop_on_fatal(openraft.clone(), fatal.clone(), stop.clone()));
@@ -108,6 +138,7 @@ impl<M: Machine> Raft<M> {
             readers,
             applied,
             leadership,
+            standing,
             fatal,
             stop,
             tasks,
@@ -134,11 +165,20 @@ impl<M: Machine> Raft<M> {
     }
 
     /// Returns when this member's state includes all that was acknowledged anywhere before the call: a read of it is then
-    /// linearizable. Calls that wait at the same time share one round of questions to a quorum.
+    /// linearizable. Calls that wait at the same time share one round of questions to a quorum; a leader without other
+    /// voters has nobody to ask, and acknowledges nothing before it has applied it.
     ///
     /// # Errors
     /// When this member does not lead, or can not be sure in time that it still does.
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        if self.0.standing.leads_alone.load(Ordering::Acquire) && !self.0.fatal.happened() {
+            return Ok(());
+        }
+        self.confirmed_by_quorum().await
+    }
+
+    /// Returns when this member has applied all that was committed when a quorum was asked whether it still leads.
+    pub(crate) async fn confirmed_by_quorum(&self) -> Result<(), ReadError> {
         let (reader, index) = oneshot::channel();
         self.0.readers.try_send(reader).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ReadError::Busy,
@@ -162,6 +202,11 @@ impl<M: Machine> Raft<M> {
             commit_index: metrics.local_committed.map_or(0, |committed| committed.index),
             applied_index: self.0.applied.borrow().map_or(0, |applied| applied.index),
         }
+    }
+
+    /// The term that this member is in: [`Status::term`], for the price of a load.
+    pub fn term(&self) -> u64 {
+        self.0.standing.term.load(Ordering::Relaxed)
     }
 
     /// Who leads, and from when on this member may act as the leader.
@@ -259,6 +304,7 @@ async fn join(threads: Vec<JoinHandle<()>>) {
 fn watch_leadership(
     openraft: &Openraft,
     member: MemberId,
+    standing: Arc<Standing>,
     mut applied: watch::Receiver<Option<LogId>>,
     fatal: Fatal,
     tasks: &TaskTracker,
@@ -267,14 +313,23 @@ fn watch_leadership(
     let (mut server, metrics) = (openraft.server_metrics(), openraft.metrics());
     tasks.spawn(async move {
         loop {
-            let now = current_leadership(&server.borrow_watched(), *applied.borrow_and_update());
-            sender.send_if_modified(|before| std::mem::replace(before, now) != now);
+            let acting = {
+                let server = server.borrow_watched();
+                let now = current_leadership(&server, *applied.borrow_and_update());
+                let is_alone = server.membership_config.voter_ids().all(|voter| voter == member.0);
+                standing.set(now, is_alone);
+                sender.send_if_modified(|before| std::mem::replace(before, now) != now);
+                now.acting
+            };
             tokio::select! {
                 changed = server.changed() => if changed.is_err() { break },
-                Ok(()) = applied.changed() => {}
+                // Until a new leader's first entry is applied.
+                Ok(()) = applied.changed(), if !acting => {}
             }
         }
-        sender.send_modify(|last| *last = Leadership { term: last.term, ..Leadership::default() });
+        let ended = Leadership { term: sender.borrow().term, ..Leadership::default() };
+        standing.set(ended, false);
+        sender.send_replace(ended);
         match &metrics.borrow_watched().running_state {
             Ok(()) | Err(OpenraftFatal::Stopped) => info!(%member, "raft ended"),
             Err(error) => fatal.report(stopped(error)),

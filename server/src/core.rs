@@ -75,7 +75,7 @@ impl Core {
             cluster_id: self.cluster.0,
             member_id: self.member.0,
             revision: 0,
-            raft_term: self.raft.status().term,
+            raft_term: self.raft.term(),
         }
     }
 

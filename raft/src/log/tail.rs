@@ -89,6 +89,11 @@ impl Tail {
         }
     }
 
+    /// The index after the last entry that is on the disk.
+    pub(super) fn written_end(&self) -> u64 {
+        self.written
+    }
+
     /// Removes the entries from `from` on.
     pub(super) fn truncate(&mut self, from: u64) {
         while self.end > from {

@@ -9,6 +9,7 @@ use std::{io, sync::Arc};
 use engine::{Batch, Durability, EngineError};
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use super::{Shared, disk};
 use crate::{
@@ -22,7 +23,6 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 /// One write, in the order in which openraft wants it.
 pub(super) enum Operation {
     Append { entries: Vec<Entry>, flushed: IOFlushed<Types> },
-    Committed(LogId),
     Change { change: Change, done: oneshot::Sender<io::Result<()>> },
 }
 
@@ -44,14 +44,14 @@ pub(super) enum Change {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     operations: mpsc::Receiver<Operation>,
+    /// The commit index that was written last.
+    committed: Option<LogId>,
 }
 
 /// Operations that are written together.
 #[derive(Default)]
 struct Group {
     batch: Batch,
-    /// Whether somebody waits for stable storage.
-    waited_for: bool,
     /// The index after the last entry appended.
     end: Option<u64>,
     waiting: Vec<Waiting>,
@@ -64,18 +64,42 @@ enum Waiting {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, operations: mpsc::Receiver<Operation>) -> Self {
-        Self { shared, operations }
+        let committed = shared.state.lock().committed;
+        Self { shared, operations, committed }
     }
 
     /// Runs on a thread of its own.
     pub(crate) fn run(mut self) {
         while let Some(first) = self.operations.blocking_recv() {
-            let group = self.gather(first);
-            let (batch, durability) = (group.batch, durability(group.waited_for));
-            match self.shared.engine.write(batch, durability) {
+            let mut group = self.gather(first);
+            self.add_committed(&mut group.batch);
+            match self.shared.engine.write(group.batch, Durability::Synced) {
                 Ok(()) => self.complete(group.end, group.waiting),
                 Err(error) => return self.fail(error, group.waiting),
             }
+        }
+        self.save_committed();
+    }
+
+    /// An orderly end tells the next start how far it must find the log.
+    fn save_committed(&mut self) {
+        let mut batch = Batch::new();
+        self.add_committed(&mut batch);
+        if let Err(error) = self.shared.engine.write(batch, Durability::Synced) {
+            warn!(%error, "cannot save the commit index");
+        }
+    }
+
+    /// The commit index goes along with what must be written anyway: it only spares work after a restart. It never goes
+    /// ahead of the entries on the disk.
+    fn add_committed(&mut self, batch: &mut Batch) {
+        let committed = {
+            let state = self.shared.state.lock();
+            state.committed.filter(|committed| committed.index < state.tail.written_end())
+        };
+        if let Some(committed) = committed.filter(|&committed| Some(committed) > self.committed) {
+            disk::put_committed(batch, &committed);
+            self.committed = Some(committed);
         }
     }
 
@@ -109,11 +133,6 @@ impl Writer {
     }
 }
 
-/// The commit index alone need not be synced: it only spares work after a restart.
-fn durability(waited_for: bool) -> Durability {
-    if waited_for { Durability::Synced } else { Durability::Buffered }
-}
-
 impl Group {
     fn add(&mut self, operation: Operation) {
         match operation {
@@ -122,9 +141,8 @@ impl Group {
                     disk::put_entry(&mut self.batch, entry);
                 }
                 self.end = entries.last().map_or(self.end, |last| Some(last.log_id.index + 1));
-                self.wait(Waiting::Append(flushed));
+                self.waiting.push(Waiting::Append(flushed));
             }
-            Operation::Committed(committed) => disk::put_committed(&mut self.batch, &committed),
             Operation::Change { change, done } => {
                 match change {
                     Change::Vote(vote) => disk::put_vote(&mut self.batch, &vote),
@@ -134,14 +152,9 @@ impl Group {
                     }
                     Change::Purge { upto } => disk::purge(&mut self.batch, &upto),
                 }
-                self.wait(Waiting::Change(done));
+                self.waiting.push(Waiting::Change(done));
             }
         }
-    }
-
-    fn wait(&mut self, waiting: Waiting) {
-        self.waited_for = true;
-        self.waiting.push(waiting);
     }
 }
 
@@ -177,13 +190,5 @@ mod tests {
         let first = writer.operations.recv().await.unwrap();
         let group = writer.gather(first);
         assert_eq!((group.batch.len(), group.waiting.len(), group.end), (50, 50, Some(50)));
-        assert_eq!(durability(group.waited_for), Durability::Synced);
-    }
-
-    #[tokio::test]
-    async fn the_commit_index_alone_costs_no_sync() {
-        let mut group = Group::default();
-        group.add(Operation::Committed(crate::types::log_id(1, 1)));
-        assert_eq!(durability(group.waited_for), Durability::Buffered);
     }
 }
