@@ -5,18 +5,19 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// Each room and the rooms it may know; the binary, last, may know all.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("types", &[]),
     ("proto", &[]),
     ("tls", &["types"]),
     ("engine", &["types"]),
+    ("bbolt", &[]),
     ("raft", &["types", "proto", "tls", "engine"]),
     ("store", &["types", "engine"]),
     ("ca", &["types", "proto", "tls", "engine", "raft"]),
     ("client", &["types", "proto", "tls"]),
     ("control", &["types", "proto", "tls", "client"]),
     ("proxy", &["types", "proto", "tls"]),
-    ("server", &["types", "proto", "tls", "engine", "raft", "store", "ca"]),
+    ("server", &["types", "proto", "tls", "engine", "bbolt", "raft", "store", "ca"]),
 ];
 const PREFIX: &str = "meshstore-";
 
