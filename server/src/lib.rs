@@ -20,12 +20,14 @@ mod lease;
 mod ledger;
 mod machine;
 mod member;
+mod snapshot;
 mod status;
 mod watch;
 mod wire;
 
 pub use config::Config;
 pub use member::{CONTROL_PLANE_TXN_OPS_MAX, Member, ServerError};
+pub use snapshot::{Progress, Restore, Restored, SnapshotError, SnapshotStatus, restore, snapshot_status};
 
 /// The version of etcd's API that a member speaks, as `Status` tells it.
 pub const ETCD_API_VERSION: &str = "3.6.0";

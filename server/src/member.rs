@@ -26,6 +26,7 @@ use crate::{
     lease::LeaseFace,
     ledger::LedgerLog,
     machine::{self, StateMachine},
+    snapshot::{self, SnapshotError, Snapshots},
     watch::WatchFace,
 };
 
@@ -72,6 +73,7 @@ pub struct Member {
     core: Arc<Core>,
     state: Engine,
     ledger: ca::LedgerView,
+    snapshots: Snapshots,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -84,8 +86,7 @@ impl Member {
         make_private(&config.data_dir)?;
         let member = ids::member_id(&config.advertise_peer_urls, &config.cluster_token);
         let cluster = ids::cluster_id(&[member]);
-        let spaces: Vec<Space> = [Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat();
-        let state = open(config.data_dir.join("state"), &spaces)?;
+        let state = open_state(config.data_dir.join(STATE))?;
         let log = open(config.data_dir.join("log"), raft::SPACES)?;
 
         let clock = Clock::start();
@@ -101,7 +102,7 @@ impl Member {
         let core = Arc::new(Core::new(raft, view, guards_mesh, lessor, clock, config, (cluster, member)));
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
         let background = vec![expiry, tokio::spawn(sweep(sweeper, core.stop.clone()))];
-        Ok(Self { core, state, ledger: ledger_view, background })
+        Ok(Self { core, state, ledger: ledger_view, snapshots: Snapshots::default(), background })
     }
 
     /// etcd's services, as the client port offers them.
@@ -125,7 +126,8 @@ impl Member {
         let request_bytes = limits.request_bytes_max + REQUEST_OVERHEAD_BYTES;
         let kv = KvFace { core: Arc::clone(core), caller, limits: limits.clone() };
         let lease = LeaseFace { core: Arc::clone(core), caller, limits };
-        let maintenance = MaintenanceFace { core: Arc::clone(core), state: self.state.clone() };
+        let snapshots = self.snapshots.clone();
+        let maintenance = MaintenanceFace { core: Arc::clone(core), state: self.state.clone(), snapshots };
         let sized = |kv: KvServer<_>| kv.max_decoding_message_size(request_bytes).max_encoding_message_size(usize::MAX);
         Routes::new(sized(KvServer::new(kv)))
             .add_service(WatchServer::new(WatchFace(Arc::clone(core))).max_encoding_message_size(usize::MAX))
@@ -165,6 +167,26 @@ impl Member {
         Ok(self.core.raft.shutdown().await?)
     }
 
+    /// The member's id.
+    pub fn id(&self) -> raft::MemberId {
+        self.core.member
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> raft::ClusterId {
+        self.core.cluster
+    }
+
+    /// Writes all of the member's state to a file, as `Maintenance.Snapshot` sends it; gives its length.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]: there is no file then, or the one that was there.
+    pub async fn save_snapshot(&self, path: PathBuf) -> Result<u64, SnapshotError> {
+        let (state, about, stop) = (self.state.clone(), snapshot::About::of(&self.core), self.core.stop.clone());
+        let saving = tokio::task::spawn_blocking(move || snapshot::save(&state, &about, &stop, &path));
+        saving.await.map_err(|_| SnapshotError::Interrupted)?
+    }
+
     /// Cancelled when the member ends its streams.
     pub fn stopping(&self) -> CancellationToken {
         self.core.stop.clone()
@@ -185,6 +207,14 @@ fn raft_config(config: &Config, cluster: raft::ClusterId, member: raft::MemberId
         snapshot_every_entries: config.snapshot_count,
         ..raft::Config::new(cluster, member)
     }
+}
+
+/// The part of the data directory that holds the member's state.
+pub(crate) const STATE: &str = "state";
+
+/// Opens what a member's state is kept on.
+pub(crate) fn open_state(path: PathBuf) -> Result<Engine, ServerError> {
+    open(path, &[Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat())
 }
 
 fn open(path: PathBuf, spaces: &[Space]) -> Result<Engine, ServerError> {

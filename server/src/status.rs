@@ -7,6 +7,8 @@ use store::{Failure, Refusal};
 use tonic::Status;
 use tracing::error;
 
+use crate::SnapshotError;
+
 /// What the store refused, as etcd says it.
 pub(crate) fn refused(refusal: &Refusal) -> Status {
     match refusal {
@@ -75,6 +77,11 @@ pub(crate) fn not_confirmed(error: &ReadError) -> Status {
 /// A request that waited longer than the server lets it.
 pub(crate) fn timed_out() -> Status {
     Status::unavailable("etcdserver: request timed out")
+}
+
+/// A snapshot that cannot be written or sent: the data directory's disk is full, say.
+pub(crate) fn no_snapshot(error: &SnapshotError) -> Status {
+    Status::unknown(format!("etcdserver: cannot make a snapshot: {error}"))
 }
 
 /// A write to the mesh's own keys from where nobody is authenticated.

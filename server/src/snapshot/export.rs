@@ -1,0 +1,170 @@
+//! A member's state becomes a file.
+
+use std::{
+    fs::{self, File},
+    io::{self, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use bbolt::Writer;
+use ca::Ledger;
+use engine::{Engine, Pinned, Read};
+use serde_json::json;
+use store::Export;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SnapshotError,
+    digest::digest,
+    io_error,
+    schema::{self, meta},
+};
+use crate::{ETCD_API_VERSION, core::Core};
+
+/// Whose state it is, and how far its log is: etcd wants it in the file, and gives the member that is restored from it
+/// an identity of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    member: u64,
+    name: String,
+    peer_urls: Vec<String>,
+    client_urls: Vec<String>,
+    index: u64,
+    term: u64,
+}
+
+impl About {
+    pub(crate) fn of(core: &Core) -> Self {
+        let (raft, config) = (core.raft.status(), &core.config);
+        Self {
+            member: core.member.0,
+            name: config.name.clone(),
+            peer_urls: config.advertise_peer_urls.clone(),
+            client_urls: config.advertise_client_urls.clone(),
+            index: raft.applied_index,
+            term: raft.term,
+        }
+    }
+}
+
+/// Writes the state as it is now, without a checksum, unless it is stopped before the end; gives the bytes that were
+/// written.
+pub(super) fn write(
+    state: &Engine,
+    about: &About,
+    stop: &CancellationToken,
+    out: impl FnOnce() -> Result<File, SnapshotError>,
+) -> Result<(File, u64), SnapshotError> {
+    let pinned = state.pin();
+    let export = Export::new(&pinned)?;
+    let mut writer = Writer::new(out()?)?;
+    write_keys(&export, stop, &mut writer)?;
+    write_leases(&export, &mut writer)?;
+    write_meta(&export, about, &mut writer)?;
+    write_members(about, &mut writer)?;
+    for bucket in schema::EMPTY {
+        writer.bucket(bucket.as_bytes())?.finish()?;
+    }
+    write_ours(&pinned, &mut writer)?;
+    Ok(writer.finish()?)
+}
+
+fn write_keys(
+    export: &Export<'_, Pinned<'_>>,
+    stop: &CancellationToken,
+    writer: &mut Writer<File>,
+) -> Result<(), SnapshotError> {
+    let mut bucket = writer.bucket(schema::KEY.as_bytes())?;
+    for step in export.steps()? {
+        if stop.is_cancelled() {
+            return Err(SnapshotError::Interrupted);
+        }
+        let (key, value) = schema::entry(step?);
+        bucket.put(&key, &value)?;
+    }
+    Ok(bucket.finish()?)
+}
+
+fn write_leases(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    let mut leases: Vec<_> = export.leases()?.into_iter().map(|(id, ttl)| schema::lease_entry(id, ttl)).collect();
+    // A lease may have a negative id, which is after the others in the file.
+    leases.sort_unstable();
+    let mut bucket = writer.bucket(schema::LEASE.as_bytes())?;
+    for (key, value) in leases {
+        bucket.put(&key, &value)?;
+    }
+    Ok(bucket.finish()?)
+}
+
+fn write_meta(export: &Export<'_, Pinned<'_>>, about: &About, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    let voters = json!({ "voters": [about.member], "auto_leave": false });
+    let compaction = |revision: i64| schema::revision_key(revision, 0);
+    let entries = [
+        (meta::VOTERS, Some(voters.to_string().into_bytes())),
+        (meta::INDEX, Some(about.index.to_be_bytes().to_vec())),
+        (meta::FINISHED, export.swept().map(compaction)),
+        (meta::SCHEDULED, export.compacted().map(compaction)),
+        (meta::STORAGE_VERSION, Some(ETCD_API_VERSION.into())),
+        (meta::TERM, Some(about.term.to_be_bytes().to_vec())),
+    ];
+    let mut bucket = writer.bucket(schema::META.as_bytes())?;
+    for (key, value) in entries {
+        if let Some(value) = value {
+            bucket.put(key.as_bytes(), &value)?;
+        }
+    }
+    Ok(bucket.finish()?)
+}
+
+fn write_members(about: &About, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    let member = json!({
+        "id": about.member,
+        "peerURLs": about.peer_urls,
+        "name": about.name,
+        "clientURLs": about.client_urls,
+    });
+    let mut bucket = writer.bucket(schema::MEMBERS.as_bytes())?;
+    bucket.put(format!("{:x}", about.member).as_bytes(), member.to_string().as_bytes())?;
+    Ok(bucket.finish()?)
+}
+
+/// Row by row what etcd knows nothing of.
+fn write_ours(pinned: &Pinned<'_>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    for &space in Ledger::SPACES {
+        let mut bucket = writer.bucket(schema::ours(space).as_bytes())?;
+        let mut cursor = pinned.cursor(space)?;
+        cursor.seek(&[]);
+        while let Some((key, value)) = cursor.entry() {
+            bucket.put(key, value)?;
+            cursor.next();
+        }
+        cursor.status()?;
+        bucket.finish()?;
+    }
+    Ok(())
+}
+
+/// Writes the state with its checksum to a file that is there whole or not at all; gives its length.
+pub(crate) fn save(state: &Engine, about: &About, stop: &CancellationToken, path: &Path) -> Result<u64, SnapshotError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let building = tempfile::NamedTempFile::new_in(folder).map_err(io_error(folder))?;
+    let (mut file, bytes) = write(state, about, stop, || building.reopen().map_err(io_error(path)))?;
+    let signed = sign(&mut file, bytes).map_err(io_error(path))?;
+    building.persist(path).map_err(|error| io_error(path)(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))?;
+    Ok(signed)
+}
+
+fn sign(file: &mut File, bytes: u64) -> io::Result<u64> {
+    file.seek(SeekFrom::Start(0))?;
+    let digest = digest(&mut *file, &mut |_| {})?;
+    file.seek(SeekFrom::Start(bytes))?;
+    file.write_all(&digest)?;
+    file.sync_all()?;
+    Ok(bytes + digest.len() as u64)
+}
+
+/// A file that is gone when it is closed, whatever happens.
+pub(super) fn unnamed_file(folder: &Path) -> Result<File, SnapshotError> {
+    fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map_err(io_error(folder))
+}
