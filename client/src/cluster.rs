@@ -1,8 +1,10 @@
-//! Members of the cluster, and the state of the one that answers.
+//! Members of the cluster.
 
-use crate::{Client, ClientError, Header, transport::Repeat};
-use proto::etcdserverpb::{self as pb, cluster_client::ClusterClient, maintenance_client::MaintenanceClient};
-use types::Revision;
+use crate::{
+    Client, ClientError, Header,
+    transport::{Link, Repeat},
+};
+use proto::etcdserverpb::{self as pb, cluster_client::ClusterClient};
 
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,19 @@ pub struct MemberInfo {
     pub is_learner: bool,
 }
 
-/// The members.
+impl MemberInfo {
+    fn from_wire(member: pb::Member) -> Self {
+        Self {
+            id: member.id,
+            name: member.name,
+            peer_urls: member.peer_ur_ls,
+            client_urls: member.client_ur_ls,
+            is_learner: member.is_learner,
+        }
+    }
+}
+
+/// The members, after the change if one was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberListResponse {
     /// Who answered.
@@ -28,31 +42,24 @@ pub struct MemberListResponse {
     pub members: Vec<MemberInfo>,
 }
 
-/// The state of the member that answered. Source: etcd v3 `StatusResponse`.
+impl MemberListResponse {
+    fn from_wire(header: Option<pb::ResponseHeader>, members: Vec<pb::Member>) -> Self {
+        let members = members.into_iter().map(MemberInfo::from_wire).collect();
+        Self { header: Header::from_wire(header).0, members }
+    }
+}
+
+/// A member that was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusResponse {
-    /// Who answered.
-    pub header: Header,
-    /// The store's revision on this member.
-    pub revision: Revision,
-    /// The version of etcd that it is compatible with.
-    pub version: String,
-    /// Bytes on its disk.
-    pub db_size_bytes: i64,
-    /// Bytes of them in use.
-    pub db_size_in_use_bytes: i64,
-    /// The member that leads; 0 when none does.
-    pub leader: u64,
-    /// The last index in its log.
-    pub raft_index: u64,
-    /// Its term.
-    pub raft_term: u64,
-    /// The last index that it has applied.
-    pub raft_applied_index: u64,
-    /// What is wrong with it.
-    pub errors: Vec<String>,
-    /// Whether it has no vote.
-    pub is_learner: bool,
+pub struct MemberAddResponse {
+    /// The new member.
+    pub member: MemberInfo,
+    /// All members, the new one among them.
+    pub all: MemberListResponse,
+}
+
+fn cluster_client(link: Link) -> ClusterClient<Link> {
+    ClusterClient::new(link)
 }
 
 impl Client {
@@ -61,43 +68,64 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub async fn member_list(&self) -> Result<MemberListResponse, ClientError> {
-        let list = |link| async move {
-            ClusterClient::new(link).member_list(pb::MemberListRequest { linearizable: true }).await
-        };
+        let request = pb::MemberListRequest { linearizable: true };
+        let list = |link| async move { cluster_client(link).member_list(request).await };
         let response: pb::MemberListResponse = self.transport.call(Repeat::Always, list).await?;
-        let member = |member: pb::Member| MemberInfo {
-            id: member.id,
-            name: member.name,
-            peer_urls: member.peer_ur_ls,
-            client_urls: member.client_ur_ls,
-            is_learner: member.is_learner,
+        Ok(MemberListResponse::from_wire(response.header, response.members))
+    }
+
+    /// Adds a member, which is to be started with these peer URLs; a learner has no vote until it is promoted. Source:
+    /// etcd v3 `Cluster.MemberAdd`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when a URL is taken or malformed, or the cluster would be in danger.
+    pub async fn member_add(&self, peer_urls: Vec<String>, learner: bool) -> Result<MemberAddResponse, ClientError> {
+        let request = pb::MemberAddRequest { peer_ur_ls: peer_urls, is_learner: learner };
+        let add = |link| {
+            let request = request.clone();
+            async move { cluster_client(link).member_add(request).await }
         };
-        Ok(MemberListResponse {
-            header: Header::from_wire(response.header).0,
-            members: response.members.into_iter().map(member).collect(),
+        let response: pb::MemberAddResponse = self.transport.call(Repeat::IfUnsent, add).await?;
+        let member = response.member.ok_or(ClientError::Protocol("an added member is not named"))?;
+        Ok(MemberAddResponse {
+            member: MemberInfo::from_wire(member),
+            all: MemberListResponse::from_wire(response.header, response.members),
         })
     }
 
-    /// Asks the preferred endpoint for its state. Source: etcd v3 `Maintenance.Status`.
+    /// Removes a member, for good: its id can never join again. Source: etcd v3 `Cluster.MemberRemove`.
     ///
     /// # Errors
-    /// As [`ClientError`] says.
-    pub async fn status(&self) -> Result<StatusResponse, ClientError> {
-        let status = |link| async move { MaintenanceClient::new(link).status(pb::StatusRequest {}).await };
-        let response: pb::StatusResponse = self.transport.call(Repeat::Always, status).await?;
-        let (header, revision) = Header::with_revision(response.header, None)?;
-        Ok(StatusResponse {
-            header,
-            revision,
-            version: response.version,
-            db_size_bytes: response.db_size,
-            db_size_in_use_bytes: response.db_size_in_use,
-            leader: response.leader,
-            raft_index: response.raft_index,
-            raft_term: response.raft_term,
-            raft_applied_index: response.raft_applied_index,
-            errors: response.errors,
-            is_learner: response.is_learner,
-        })
+    /// [`ClientError::Refused`] with `NotFound` when there is no such member, or when too few others would be left.
+    pub async fn member_remove(&self, id: u64) -> Result<MemberListResponse, ClientError> {
+        let request = pb::MemberRemoveRequest { id };
+        let remove = |link| async move { cluster_client(link).member_remove(request).await };
+        let response: pb::MemberRemoveResponse = self.transport.call(Repeat::IfUnsent, remove).await?;
+        Ok(MemberListResponse::from_wire(response.header, response.members))
+    }
+
+    /// Tells the cluster where a member is reached from now on. Source: etcd v3 `Cluster.MemberUpdate`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `NotFound` when there is no such member.
+    pub async fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Result<MemberListResponse, ClientError> {
+        let request = pb::MemberUpdateRequest { id, peer_ur_ls: peer_urls };
+        let update = |link| {
+            let request = request.clone();
+            async move { cluster_client(link).member_update(request).await }
+        };
+        let response: pb::MemberUpdateResponse = self.transport.call(Repeat::IfUnsent, update).await?;
+        Ok(MemberListResponse::from_wire(response.header, response.members))
+    }
+
+    /// Gives a learner its vote. Source: etcd v3 `Cluster.MemberPromote`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] while it has not caught up with the leader, or when it has its vote already.
+    pub async fn member_promote(&self, id: u64) -> Result<MemberListResponse, ClientError> {
+        let request = pb::MemberPromoteRequest { id };
+        let promote = |link| async move { cluster_client(link).member_promote(request).await };
+        let response: pb::MemberPromoteResponse = self.transport.call(Repeat::IfUnsent, promote).await?;
+        Ok(MemberListResponse::from_wire(response.header, response.members))
     }
 }

@@ -1,5 +1,6 @@
 //! Where the cluster is, and how long to wait for it.
 
+use crate::User;
 use rustls::ClientConfig;
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +13,8 @@ pub struct Config {
     /// Speaks TLS to all endpoints: as `tls::client_config` makes it, to servers of the mesh by their SPIFFE ID, or
     /// as `tls::web::client_config`, to others by host name. Default none: plain text.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Who the client is, where the cluster demands users. Default none.
+    pub user: Option<User>,
     /// Longest wait for a connection to one endpoint. Default 2 s.
     pub connect_timeout: Duration,
     /// Longest time for one call, its repetitions included; watches have none. Default 5 s.
@@ -35,6 +38,7 @@ impl Default for Config {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
             tls: None,
+            user: None,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(10),

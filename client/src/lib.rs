@@ -1,6 +1,6 @@
 //! An etcd v3 client, and a client of the mesh API: over the network or inside one process, with the same calls.
 //!
-//! Owns: which endpoint is spoken to, when a call is repeated, and where a watch resumes.
+//! Owns: which endpoint is spoken to, when a call is repeated, where a watch resumes, and who the client is.
 //! In:   calls on a [`Client`], which is cheap to clone and shared freely.
 //! Out:  typed answers, or a [`ClientError`] that says what the caller can do.
 //!
@@ -9,7 +9,7 @@
 //!   [`ClientError::Uncertain`] and the caller decides.
 //! - A [`Watch`] yields each matching event once, in revision order, whole revisions at a time, whatever connections
 //!   and endpoints do meanwhile.
-//! - No task runs but those whose handle the caller holds ([`LeaseKeeper`]).
+//! - No task runs but those whose handle the caller holds ([`LeaseKeeper`], [`Session`]).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), meshstore_client::ClientError> {
@@ -28,28 +28,45 @@
 //! # }
 //! ```
 
+mod auth;
 mod backoff;
 pub mod ca;
 mod cluster;
 mod config;
+mod election;
 mod error;
 mod kv;
 mod lease;
+mod lock;
+mod login;
+mod maintenance;
 pub mod mesh;
+mod metrics;
+mod mirror;
+mod session;
+mod snapshot;
 mod transport;
 mod txn;
 mod watch;
 
-pub use cluster::{MemberInfo, MemberListResponse, StatusResponse};
+pub use auth::{AuthStatusResponse, NamesResponse, Permission, PermissionKind, RoleGetResponse};
+pub use cluster::{MemberAddResponse, MemberInfo, MemberListResponse};
 pub use config::Config;
+pub use election::Leadership;
 pub use error::ClientError;
 pub use kv::{
     CompactResponse, Delete, DeleteResponse, Get, GetResponse, Header, KeyValue, Put, PutResponse, SortBy, SortOrder,
 };
 pub use lease::{GrantResponse, KeepAliveResponse, LeaseKeeper, LeaseLost, LeasesResponse, TimeToLiveResponse};
+pub use lock::Lock;
+pub use login::{Password, User};
+pub use maintenance::{Alarm, AlarmKind, AlarmsResponse, HashKvResponse, StatusResponse};
+pub use mirror::{Mirror, Mirrored};
+pub use session::Session;
+pub use snapshot::Snapshot;
 pub use tonic::Code;
 pub use txn::{Compare, CompareTarget, Comparison, Op, OpResponse, Txn, TxnResponse};
-pub use watch::{Event, EventFilter, Watch, WatchBatch, WatchOptions};
+pub use watch::{Event, EventFilter, Progress, Watch, WatchBatch, WatchOptions};
 
 use tonic::service::Routes;
 use transport::Transport;

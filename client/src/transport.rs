@@ -1,11 +1,17 @@
 //! Endpoints, and the rule by which calls move between them.
 //!
-//! Owns: the connections, and which endpoint is preferred now.
+//! Owns: the connections, which endpoint is preferred now, and the login.
 //!
 //! - An endpoint that fails is left for the next one; whoever sees the failure first moves everybody on, once.
+//! - A request whose token is refused was not looked at: it is made again, once, with a new one.
 //! - Watches have a connection of their own, so that a flood of events does not stand before the answers of calls.
 
-use crate::{ClientError, Config, backoff::Backoff, error::Failure};
+use crate::{
+    ClientError, Config,
+    backoff::Backoff,
+    error::Failure,
+    login::{self, Login, Used},
+};
 use std::{
     fmt,
     future::Future,
@@ -56,12 +62,22 @@ struct Shared {
     endpoints: Vec<Endpoint>,
     preferred: AtomicUsize,
     request_timeout: Duration,
+    login: Option<Arc<Login>>,
 }
 
 struct Endpoint {
     name: String,
     calls: Link,
     watches: Link,
+    metrics: Option<MetricsSource>,
+}
+
+/// How a server's metrics are had, which are no gRPC.
+#[derive(Clone)]
+pub(crate) struct MetricsSource {
+    pub(crate) connector: Connector,
+    pub(crate) uri: Uri,
+    pub(crate) is_tls: bool,
 }
 
 impl Transport {
@@ -69,19 +85,44 @@ impl Transport {
         if config.endpoints.is_empty() {
             return Err(ClientError::Config("no endpoint is given".to_owned()));
         }
-        let endpoints =
-            config.endpoints.iter().map(|name| Endpoint::network(name, config)).collect::<Result<_, _>>()?;
-        Ok(Self::new(endpoints, config.request_timeout))
+        let login = config.user.clone().map(|user| Arc::new(Login::new(user)));
+        let endpoint = |name: &String| Endpoint::network(name, config, login.as_ref());
+        let endpoints = config.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
+        Ok(Self::new(endpoints, config.request_timeout, login))
     }
 
     pub(crate) fn in_process(routes: Routes) -> Self {
-        let link = Link::InProcess(routes);
-        let endpoint = Endpoint { name: "in-process".to_owned(), calls: link.clone(), watches: link };
-        Self::new(vec![endpoint], Config::default().request_timeout)
+        let link = Link { way: Way::InProcess(routes), login: None };
+        let endpoint = Endpoint { name: "in-process".to_owned(), calls: link.clone(), watches: link, metrics: None };
+        Self::new(vec![endpoint], Config::default().request_timeout, None)
     }
 
-    fn new(endpoints: Vec<Endpoint>, request_timeout: Duration) -> Self {
-        Self { shared: Arc::new(Shared { endpoints, preferred: AtomicUsize::new(0), request_timeout }) }
+    fn new(endpoints: Vec<Endpoint>, request_timeout: Duration, login: Option<Arc<Login>>) -> Self {
+        Self { shared: Arc::new(Shared { endpoints, preferred: AtomicUsize::new(0), request_timeout, login }) }
+    }
+
+    /// Logs in by this endpoint, if there is a user and that was not done. Until then nothing of a call was sent.
+    pub(crate) async fn log_in(&self, preferred: &Preferred<'_>, deadline: Instant) -> Result<Option<Used>, Status> {
+        let Some(login) = &self.shared.login else { return Ok(None) };
+        let deadline = self.attempt_deadline(Repeat::Always, deadline);
+        let used = timeout_at(deadline, login.ensure(preferred.calls())).await;
+        used.unwrap_or_else(|_| Err(Status::unavailable("no answer to a login"))).map(Some)
+    }
+
+    /// Whether another login may help against these words of a server's; the one that was used is forgotten then.
+    pub(crate) fn renews(&self, used: Option<&Used>, text: &str) -> bool {
+        match (&self.shared.login, used) {
+            (Some(login), Some(used)) if login::is_refused(text) => {
+                login.forget(used);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Of the first endpoint; `None` inside one process.
+    pub(crate) fn metrics_source(&self) -> Option<MetricsSource> {
+        self.shared.endpoints.first().and_then(|endpoint| endpoint.metrics.clone())
     }
 
     /// Longest time for one call.
@@ -102,13 +143,20 @@ impl Transport {
     {
         let deadline = Instant::now() + self.shared.request_timeout;
         let mut backoff = Backoff::default();
-        let mut attempts = 0_usize;
+        let (mut attempts, mut renewed) = (0_usize, false);
         loop {
-            let (preferred, started) = (self.preferred(), Instant::now());
-            let error = match timeout_at(self.attempt_deadline(repeat, deadline), attempt(preferred.calls())).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => preferred.failed(repeat, &status)?,
-                Err(_) => preferred.was_silent(repeat, started.elapsed())?,
+            let preferred = self.preferred();
+            let error = match self.log_in(&preferred, deadline).await {
+                Ok(used) => match self.once(&preferred, repeat, deadline, &attempt).await {
+                    Ok(response) => return Ok(response.into_inner()),
+                    Err(Ok(status)) if !renewed && self.renews(used.as_ref(), status.message()) => {
+                        renewed = true;
+                        continue;
+                    }
+                    Err(Ok(status)) => preferred.failed(repeat, &status)?,
+                    Err(Err(waited)) => preferred.was_silent(repeat, waited)?,
+                },
+                Err(status) => preferred.failed(Repeat::Always, &status)?,
             };
             attempts += 1;
             let round_is_over = attempts.is_multiple_of(self.shared.endpoints.len());
@@ -118,6 +166,24 @@ impl Transport {
                 return Err(error);
             }
             sleep_until(next).await;
+        }
+    }
+
+    /// One attempt: how it failed, or how long it went unanswered.
+    async fn once<T, F>(
+        &self,
+        preferred: &Preferred<'_>,
+        repeat: Repeat,
+        deadline: Instant,
+        attempt: &impl Fn(Link) -> F,
+    ) -> Result<tonic::Response<T>, Result<Status, Duration>>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let started = Instant::now();
+        match timeout_at(self.attempt_deadline(repeat, deadline), attempt(preferred.calls())).await {
+            Ok(outcome) => outcome.map_err(Ok),
+            Err(_) => Err(Err(started.elapsed())),
         }
     }
 
@@ -192,15 +258,18 @@ impl Preferred<'_> {
 }
 
 impl Endpoint {
-    fn network(name: &str, config: &Config) -> Result<Self, ClientError> {
+    fn network(name: &str, config: &Config, login: Option<&Arc<Login>>) -> Result<Self, ClientError> {
         let connector = config.tls.clone().map_or_else(Connector::plain, Connector::tls);
-        let dialer = Dialer::from(address(name, config.tls.is_some())?)
+        let uri = address(name, config.tls.is_some())?;
+        let dialer = Dialer::from(uri.clone())
             .http2_keep_alive_interval(config.keepalive_interval)
             .keep_alive_timeout(config.keepalive_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let connect = || Link::Network(dialer.connect_with_connector_lazy(bounded(&connector, config.connect_timeout)));
-        Ok(Self { name: name.to_owned(), calls: connect(), watches: connect() })
+        let channel = || dialer.connect_with_connector_lazy(bounded(&connector, config.connect_timeout));
+        let connect = || Link { way: Way::Network(channel()), login: login.cloned() };
+        let metrics = MetricsSource { connector: connector.clone(), uri, is_tls: config.tls.is_some() };
+        Ok(Self { name: name.to_owned(), calls: connect(), watches: connect(), metrics: Some(metrics) })
     }
 }
 
@@ -243,11 +312,24 @@ fn bounded(
     })
 }
 
-/// One way to a server, as tonic's generated clients want it.
+/// A way to a server, and who we are there, as tonic's generated clients want it.
 #[derive(Clone)]
-pub(crate) enum Link {
+pub(crate) struct Link {
+    way: Way,
+    login: Option<Arc<Login>>,
+}
+
+#[derive(Clone)]
+enum Way {
     Network(Channel),
     InProcess(Routes),
+}
+
+impl Link {
+    /// The same way, as nobody.
+    pub(crate) fn without_login(self) -> Self {
+        Self { login: None, ..self }
+    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -258,19 +340,22 @@ impl Service<Request<Body>> for Link {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match self {
-            Self::Network(channel) => channel.poll_ready(context).map_err(Into::into),
-            Self::InProcess(routes) => Service::<Request<Body>>::poll_ready(routes, context).map_err(Into::into),
+        match &mut self.way {
+            Way::Network(channel) => channel.poll_ready(context).map_err(Into::into),
+            Way::InProcess(routes) => Service::<Request<Body>>::poll_ready(routes, context).map_err(Into::into),
         }
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self {
-            Self::Network(channel) => {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(login) = &self.login {
+            login.mark(request.headers_mut());
+        }
+        match &mut self.way {
+            Way::Network(channel) => {
                 let response = channel.call(request);
                 Box::pin(async { Ok(response.await?) })
             }
-            Self::InProcess(routes) => {
+            Way::InProcess(routes) => {
                 let response = routes.call(request);
                 Box::pin(async { Ok(response.await?) })
             }

@@ -14,6 +14,7 @@ use crate::{
     error::{COMPACTED, Failure},
     transport::{MESSAGE_BYTES_MAX, Transport},
 };
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use proto::{
@@ -25,6 +26,10 @@ use proto::{
 use std::{
     fmt,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 use tokio::{
@@ -120,6 +125,8 @@ pub struct WatchBatch {
     pub header: Header,
     /// All that matches up to and with this revision has now been yielded.
     pub revision: Revision,
+    /// The store's revision when it was sent.
+    pub store_revision: Revision,
     /// In order; those of one revision are never spread over two batches. Empty in a progress report.
     pub events: Vec<Event>,
 }
@@ -130,6 +137,7 @@ pub struct WatchBatch {
 /// those that would come back on every endpoint, such as [`ClientError::Denied`].
 pub struct Watch {
     since: Revision,
+    progress: Progress,
     batches: Pin<Box<dyn Stream<Item = Result<WatchBatch, ClientError>> + Send>>,
 }
 
@@ -137,6 +145,43 @@ impl Watch {
     /// The first revision that it was owed: what [`WatchOptions::start`] said, else the first after it was created.
     pub fn since(&self) -> Revision {
         self.since
+    }
+
+    /// Asks for progress reports by its clones, wherever the watch itself is read.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+}
+
+/// Asks a watch's server how far it has come. Clones ask the same watch.
+#[derive(Clone, Default)]
+pub struct Progress {
+    requests: Arc<ArcSwapOption<mpsc::Sender<pb::WatchRequest>>>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// Has the watch yield one report more, if its server is up to date with it. Does nothing between two connections, or
+    /// while it was asked already.
+    pub fn request(&self) {
+        let request = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+        let sent = self
+            .requests
+            .load()
+            .as_deref()
+            .is_some_and(|requests| requests.try_send(pb::WatchRequest { request_union: Some(request) }).is_ok());
+        self.asked.store(sent, Ordering::Relaxed);
+    }
+
+    fn connected(&self, requests: mpsc::Sender<pb::WatchRequest>) {
+        self.asked.store(false, Ordering::Relaxed);
+        self.requests.store(Some(Arc::new(requests)));
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").finish_non_exhaustive()
     }
 }
 
@@ -167,8 +212,10 @@ impl Client {
             next: options.start,
             range,
             options,
+            progress: Progress::default(),
             backoff: Backoff::default(),
         };
+        let progress = cursor.progress.clone();
         let deadline = Instant::now() + self.transport.request_timeout();
         let (connection, since) = cursor.connect(Some(deadline)).await?;
         let batches = stream::unfold(Some((cursor, Some(connection))), |state| async {
@@ -178,7 +225,7 @@ impl Client {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        Ok(Watch { since, batches: Box::pin(batches) })
+        Ok(Watch { since, progress, batches: Box::pin(batches) })
     }
 }
 
@@ -189,14 +236,13 @@ struct Cursor {
     options: WatchOptions,
     /// The first revision not yet complete; `None` until the first connection says what "now" is.
     next: Option<Revision>,
+    progress: Progress,
     backoff: Backoff,
 }
 
 /// One gRPC stream with one watch on it.
 struct Connection {
     responses: Streaming<pb::WatchResponse>,
-    /// Keeps our half of the stream open.
-    _requests: mpsc::Sender<pb::WatchRequest>,
     /// The fragments so far of a response.
     partial: Vec<mvccpb::Event>,
     opened: Instant,
@@ -245,11 +291,21 @@ impl Cursor {
 
     /// Opens the watch somewhere, trying until `deadline` or for good. Answers the revision that it is owed first.
     async fn connect(&mut self, deadline: Option<Instant>) -> Result<(Connection, Revision), ClientError> {
+        let mut renewed = false;
         loop {
             let transport = self.transport.clone();
             let preferred = transport.preferred();
-            let error = match self.open().await {
+            let until = Instant::now() + transport.request_timeout();
+            let (used, opened) = match transport.log_in(&preferred, until).await {
+                Ok(used) => (used, self.open().await),
+                Err(status) => (None, Err(Broken::of(status))),
+            };
+            let error = match opened {
                 Ok(opened) => return Ok(opened),
+                Err(Broken::Watch(error)) if !renewed && transport.renews(used.as_ref(), &error.to_string()) => {
+                    renewed = true;
+                    continue;
+                }
                 Err(Broken::Watch(error)) => return Err(error),
                 Err(Broken::Connection(status)) => ClientError::unavailable(preferred.name(), &status),
             };
@@ -282,7 +338,8 @@ impl Cursor {
         let opened = opened.unwrap_or_else(|_| Err(Status::unavailable("no answer to a watch")));
         let (responses, created) = opened.map_err(Broken::of)?;
         let since = self.created(&created)?;
-        let connection = Connection { responses, _requests: requests, partial: Vec::new(), opened: Instant::now() };
+        self.progress.connected(requests);
+        let connection = Connection { responses, partial: Vec::new(), opened: Instant::now() };
         Ok((connection, since))
     }
 
@@ -360,16 +417,18 @@ impl Cursor {
             return Err(ClientError::Protocol("events are not in the order of their revisions"));
         }
         self.next = Some(revision.next());
-        Ok(Some(WatchBatch { header, revision, events }))
+        Ok(Some(WatchBatch { header, revision, store_revision: reached.unwrap_or(revision), events }))
     }
 
     /// All up to `revision` was delivered.
     fn progress(&mut self, header: Header, revision: Revision) -> Option<WatchBatch> {
+        let report = WatchBatch { header, revision, store_revision: revision, events: Vec::new() };
+        let asked = self.progress.asked.swap(false, Ordering::Relaxed);
         if self.next.is_some_and(|next| revision < next) {
-            return None;
+            return asked.then_some(report);
         }
         self.next = Some(revision.next());
-        self.options.progress.then(|| WatchBatch { header, revision, events: Vec::new() })
+        (asked || self.options.progress).then_some(report)
     }
 }
 
