@@ -1,6 +1,6 @@
 //! `cluster bootstrap`: a trust domain on a data directory.
 
-use super::{failed, failure::Failure, logging::Logging, token};
+use super::{failed, failure::Failure, logging::Logging, server::MemberFlags, token};
 use crate::bootstrap::{self, Settings};
 use std::{
     io::{self, Write},
@@ -10,14 +10,16 @@ use types::{Namespace, ServiceAccount, TrustDomain};
 
 /// Founds the cluster's trust domain: its authority, the administrator's credential, join tokens.
 ///
-/// The server of that data directory must not be running.
+/// The server of that data directory must not be running, and must later be started with the same member flags: its
+/// name, peer URLs and cluster token make its identity.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: a trust domain, and three tokens for the gateway's account
-  meshstore cluster bootstrap --data-dir default.meshstore --credentials-dir credentials --join-token default/gateway=3")]
+#[command(mut_arg("log_level", |level| level.default_value("warn")))]
+#[command(
+    after_help = "Examples: a trust domain, and three tokens for the gateway's account; and a member with a name of its own
+  meshstore cluster bootstrap --data-dir default.meshstore --credentials-dir credentials --join-token default/gateway=3
+  meshstore cluster bootstrap --name a --initial-advertise-peer-urls http://10.0.0.1:2380 --initial-cluster-token mesh"
+)]
 pub(crate) struct Args {
-    /// The server's data directory [default: default.meshstore]
-    #[arg(long, value_name = "DIR", env = "ETCD_DATA_DIR")]
-    data_dir: Option<PathBuf>,
     /// Name of the trust domain
     #[arg(long, value_name = "NAME", default_value = "cluster.local", value_parser = TrustDomain::parse)]
     trust_domain: TrustDomain,
@@ -27,6 +29,8 @@ pub(crate) struct Args {
     /// Make join tokens for an identity, 1 where COUNT is left out; may be repeated
     #[arg(long = "join-token", value_name = "NAMESPACE/SERVICE_ACCOUNT[=COUNT]", value_parser = join)]
     join: Vec<(Namespace, ServiceAccount, usize)>,
+    #[command(flatten)]
+    member: MemberFlags,
     #[command(flatten)]
     logging: Logging,
 }
@@ -50,8 +54,7 @@ impl Args {
     }
 
     fn resolve(self) -> Settings {
-        let mut member = server::Config::default();
-        member.data_dir = self.data_dir.unwrap_or(member.data_dir);
+        let member = self.member.resolve();
         Settings { member, trust_domain: self.trust_domain, credentials_dir: self.credentials_dir, join: self.join }
     }
 }
@@ -59,6 +62,32 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_member_is_founded_with_the_flags_that_its_server_has() {
+        let flags = ["bootstrap", "--name", "a", "--initial-advertise-peer-urls", "http://10.0.0.1:2380"];
+        let token = ["--initial-cluster-token", "mesh", "--data-dir", "/d"];
+        let member = Line::try_parse_from(flags.iter().chain(&token)).unwrap().args.resolve().member;
+        assert_eq!((member.name.as_str(), member.cluster_token.as_str()), ("a", "mesh"));
+        assert_eq!(
+            (member.advertise_peer_urls, member.data_dir),
+            (vec!["http://10.0.0.1:2380".to_owned()], "/d".into())
+        );
+    }
+
+    #[test]
+    fn it_is_quiet_unless_told_otherwise() {
+        let level = |line: &[&str]| Line::try_parse_from(line).unwrap().args.logging.level().to_owned();
+        assert_eq!(level(&["bootstrap"]), "warn");
+        assert_eq!(level(&["bootstrap", "--log-level", "debug"]), "debug");
+    }
 
     #[test]
     fn a_join_token_names_an_identity_and_a_count() {

@@ -5,23 +5,43 @@ use std::{fmt, io};
 
 /// etcdctl's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Exit {
     /// The request failed.
-    Error = 1,
-    /// No connection could be used, or a lease could not be kept.
-    BadConnection = 2,
+    Error,
+    /// No connection could be used, a login failed, or a lease could not be kept.
+    BadConnection,
     /// What was read makes no sense.
-    InvalidInput = 3,
-    /// The output format is not for this verb.
-    BadFeature = 4,
+    InvalidInput,
+    /// The output format, or the choice of a flag, is none of this verb's.
+    BadFeature,
     /// The server ended it.
-    Interrupted = 5,
+    Interrupted,
     /// Reading or writing failed.
-    Io = 6,
+    Io,
     /// The command line makes no sense.
-    BadArgs = 128,
+    BadArgs,
+    /// A command that was run failed with this code.
+    Command(u8),
 }
+
+impl Exit {
+    /// What the process ends with.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Error => 1,
+            Self::BadConnection => 2,
+            Self::InvalidInput => 3,
+            Self::BadFeature => 4,
+            Self::Interrupted => 5,
+            Self::Io => 6,
+            Self::BadArgs => 128,
+            Self::Command(code) => code,
+        }
+    }
+}
+
+/// etcd's words for a name or password that is wrong.
+const LOGIN_FAILED: &str = "etcdserver: authentication failed, invalid user ID or password";
 
 /// Why a verb failed.
 #[derive(Debug)]
@@ -36,6 +56,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self { exit, text: text.into(), next: None }
+    }
+
+    /// One that was told already.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self::new(exit, "")
     }
 
     pub(crate) fn bad_args(text: impl Into<String>) -> Self {
@@ -64,10 +89,16 @@ impl From<ClientError> for Failure {
             ClientError::Uncertain { .. } => Some("read before writing again"),
             ClientError::Compacted { .. } => Some("leave --rev out to read the present state"),
             ClientError::Busy { .. } => Some("try again, more slowly"),
-            ClientError::Denied { .. } => Some("show another certificate"),
+            ClientError::Denied { .. } => Some("say who you are by --user, or show another certificate"),
+            ClientError::Refused { text, .. } if text == LOGIN_FAILED => Some("check --user and its password"),
+            ClientError::Refused { text, .. } if text == "etcdserver: user name is empty" => {
+                Some("say who you are by --user")
+            }
             ClientError::Refused { .. } | ClientError::Protocol(_) | ClientError::Config(_) => None,
         };
-        Self { exit: Exit::Error, text: error.to_string(), next: next.map(str::to_owned) }
+        let text = error.to_string();
+        let exit = if text == LOGIN_FAILED { Exit::BadConnection } else { Exit::Error };
+        Self { exit, text, next: next.map(str::to_owned) }
     }
 }
 

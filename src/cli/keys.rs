@@ -1,16 +1,15 @@
-//! `get`, `put`, `del`, `watch` and `compaction`.
+//! `get`, `put`, `del` and `compaction`.
 
 use super::{
     KeyVerb, Session,
     connection::Flags,
-    failure::{Exit, Failure},
+    failure::Failure,
     lease_id,
-    output::{Response, Shown},
+    output::{Format, Response, Shown},
     range,
 };
-use client::{ClientError, Delete, Get, Put, SortBy, SortOrder, WatchOptions};
-use futures_util::StreamExt;
-use std::io::{Read, Write};
+use client::{Delete, Get, Put, SortBy, SortOrder};
+use std::io::Read;
 use types::{LeaseId, Revision};
 
 /// Reads keys.
@@ -91,7 +90,7 @@ enum Consistency {
 }
 
 /// A revision flag, 0 meaning none.
-fn revision(value: i64) -> Result<Option<Revision>, Failure> {
+pub(crate) fn revision(value: i64) -> Result<Option<Revision>, Failure> {
     match value {
         0 => Ok(None),
         value => Revision::new(value).map(Some).ok_or_else(|| Failure::bad_args(format!("{value} is not a revision"))),
@@ -146,7 +145,7 @@ impl KeyVerb for GetArgs {
 
     async fn run(self, session: Session) -> Result<(), Failure> {
         let (request, shown) = (self.request.read()?, self.shown()?);
-        let session = session.without_table()?;
+        let session = session.without(&[Format::Table])?;
         let response = session.client()?.get(request).await?;
         session.print(&Response::Get(&response, shown))
     }
@@ -174,9 +173,9 @@ pub(crate) struct PutRequest {
     /// The value; standard input where it is left out
     #[arg(allow_hyphen_values = true)]
     value: Option<String>,
-    /// The lease that the key is to live by, hexadecimal
-    #[arg(long, value_name = "ID", value_parser = lease_id)]
-    lease: Option<LeaseId>,
+    /// The lease that the key is to live by, hexadecimal; 0 is none
+    #[arg(long, value_name = "ID", default_value = "0", hide_default_value = true, value_parser = leased)]
+    lease: Leased,
     /// Print what the key was before
     #[arg(long)]
     prev_kv: bool,
@@ -188,6 +187,14 @@ pub(crate) struct PutRequest {
     ignore_lease: bool,
 }
 
+/// The lease of a key, if it is to have one.
+#[derive(Clone, Copy, Debug)]
+struct Leased(Option<LeaseId>);
+
+fn leased(text: &str) -> Result<Leased, String> {
+    if text == "0" { Ok(Leased(None)) } else { lease_id(text).map(|id| Leased(Some(id))) }
+}
+
 impl PutRequest {
     /// `missing` brings the value where it is neither given nor to be kept.
     pub(crate) fn read(self, missing: impl FnOnce() -> Result<Vec<u8>, Failure>) -> Result<Put, Failure> {
@@ -197,7 +204,7 @@ impl PutRequest {
             None => missing()?,
         };
         Ok(Put {
-            lease: self.lease,
+            lease: self.lease.0,
             prev_kv: self.prev_kv,
             ignore_value: self.ignore_value,
             ignore_lease: self.ignore_lease,
@@ -212,7 +219,7 @@ impl KeyVerb for PutArgs {
     }
 
     async fn run(self, session: Session) -> Result<(), Failure> {
-        let session = session.without_table()?;
+        let session = session.without(&[Format::Table])?;
         let put = self.request.read(|| {
             let mut value = Vec::new();
             std::io::stdin().lock().read_to_end(&mut value)?;
@@ -267,68 +274,9 @@ impl KeyVerb for DelArgs {
     }
 
     async fn run(self, session: Session) -> Result<(), Failure> {
-        let session = session.without_table()?;
+        let session = session.without(&[Format::Table])?;
         let response = session.client()?.delete(self.request.read()?).await?;
         session.print(&Response::Delete(&response))
-    }
-}
-
-/// Prints what happens to keys, until Ctrl-C.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  meshstore watch foo
-  meshstore watch --prefix /mesh/ --rev 42
-  meshstore watch a z --prev-kv -w json")]
-pub(crate) struct WatchArgs {
-    /// The key, or the first of a range
-    key: String,
-    /// The end of the range, itself not in it
-    range_end: Option<String>,
-    /// All keys that start with KEY
-    #[arg(long)]
-    prefix: bool,
-    /// The first revision to print; 0 is what comes from now on
-    #[arg(long, value_name = "REVISION", default_value_t = 0)]
-    rev: i64,
-    /// Print what each key was before, too
-    #[arg(long)]
-    prev_kv: bool,
-    /// Print an empty response when the server reports progress (formats json and fields)
-    #[arg(long)]
-    progress_notify: bool,
-    #[command(flatten)]
-    flags: Flags,
-}
-
-impl KeyVerb for WatchArgs {
-    fn flags(&self) -> &Flags {
-        &self.flags
-    }
-
-    async fn run(self, session: Session) -> Result<(), Failure> {
-        let session = session.without_table()?;
-        let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, false)?;
-        let options = WatchOptions {
-            start: revision(self.rev)?,
-            prev_kv: self.prev_kv,
-            progress: self.progress_notify,
-            ..WatchOptions::default()
-        };
-        let mut watch = session.client()?.watch(range, options).await?;
-        while let Some(batch) = watch.next().await {
-            session.print(&Response::Watch(&batch.map_err(|error| ended(&error))?))?;
-            std::io::stdout().flush()?;
-        }
-        Ok(())
-    }
-}
-
-/// As etcdctl tells the end of a watch, and where to go on.
-fn ended(error: &ClientError) -> Failure {
-    let failure = Failure::new(Exit::Interrupted, format!("watch was canceled ({error})"));
-    match error {
-        ClientError::Compacted { oldest: Some(oldest), .. } => failure.next(format!("watch from --rev {oldest}")),
-        _ => failure,
     }
 }
 
@@ -353,10 +301,11 @@ impl KeyVerb for CompactionArgs {
     }
 
     async fn run(self, session: Session) -> Result<(), Failure> {
-        let session = session.without_table()?;
+        let session = session.without(&[Format::Table])?;
         let malformed = || Failure::bad_args(format!("{} is not a revision", self.revision));
         let revision = Revision::new(self.revision).ok_or_else(malformed)?;
         let response = session.client()?.compact(revision, self.physical).await?;
-        session.print(&Response::Compact(&response, revision))
+        let by = (response.header, response.revision);
+        session.print(&Response::Done(Some(by), format!("compacted revision {revision}")))
     }
 }

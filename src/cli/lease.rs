@@ -5,9 +5,9 @@ use super::{
     connection::Flags,
     failure::{Exit, Failure},
     lease_id,
-    output::Response,
+    output::{Format, Response},
 };
-use client::LeaseLost;
+use client::{Code, LeaseLost};
 use std::{io::Write, time::Duration};
 use types::LeaseId;
 
@@ -75,7 +75,7 @@ impl KeyVerb for Lease {
     }
 
     async fn run(self, session: Session) -> Result<(), Failure> {
-        let session = session.without_table()?;
+        let session = session.without(&[Format::Table])?;
         let client = session.client()?;
         match self {
             Self::Grant { ttl, .. } => {
@@ -84,8 +84,7 @@ impl KeyVerb for Lease {
             Self::Revoke { id, .. } => {
                 let revoked = client.lease_revoke(id).await;
                 let failed = |error| Failure::new(Exit::Error, format!("failed to revoke lease ({error})"));
-                let (header, revision) = revoked.map_err(failed)?;
-                session.print(&Response::Revoke(header, revision, id))
+                session.print(&Response::Done(Some(revoked.map_err(failed)?), format!("lease {id} revoked")))
             }
             Self::TimeToLive { id, keys, .. } => {
                 session.print(&Response::TimeToLive(&client.lease_time_to_live(id, keys).await?, keys))
@@ -103,14 +102,15 @@ impl KeyVerb for Lease {
 
 async fn keep_alive(session: &Session, id: LeaseId) -> Result<(), Failure> {
     let failed = |error: client::ClientError| Failure::new(Exit::BadConnection, error.to_string());
-    let mut keeper = session.client()?.lease_keep_alive(id).await.map_err(failed)?;
+    let gone = || Ok(writeln!(std::io::stdout(), "lease {id} expired or revoked.")?);
+    let mut keeper = match session.client()?.lease_keep_alive(id).await {
+        Err(error) if error.code() == Some(Code::NotFound) => return gone(),
+        keeper => keeper.map_err(failed)?,
+    };
     loop {
         match keeper.renewed().await {
             Ok(kept) => session.print(&Response::KeepAlive(&kept))?,
-            Err(LeaseLost::Gone) => {
-                writeln!(std::io::stdout(), "lease {id} expired or revoked.")?;
-                return Ok(());
-            }
+            Err(LeaseLost::Gone) => return gone(),
             Err(lost) => return Err(Failure::new(Exit::BadConnection, lost.to_string())),
         }
     }

@@ -42,6 +42,11 @@ impl Logging {
         started.map_err(|error| Failure::bad_args(format!("logging: {error}")))
     }
 
+    #[cfg(test)]
+    pub(super) fn level(&self) -> &str {
+        &self.log_level
+    }
+
     fn filter(&self) -> Result<EnvFilter, Failure> {
         EnvFilter::try_new(format!("{LIBRARIES},{}", self.log_level))
             .map_err(|error| Failure::bad_args(format!("--log-level {:?}: {error}", self.log_level)))

@@ -218,10 +218,14 @@ impl GetArgs {
             revision: self.rev,
         };
         let sought = request.name.clone();
+        let place = if self.all_namespaces { String::new() } else { format!(" in namespace {}", request.namespace) };
         let answer = self.administration.client()?.mesh_get(request).await.map_err(failed)?;
         if answer.resources.is_empty() {
-            let text = if one { format!("{sought} not found") } else { "no resources found".to_owned() };
-            return Err(Failure::new(Exit::Error, text).next("see `meshstore mesh get all -A`"));
+            if one {
+                let failure = Failure::new(Exit::Error, format!("{sought} not found"));
+                return Err(failure.next("see `meshstore mesh get all -A`"));
+            }
+            writeln!(io::stderr(), "No resources found{place}")?;
         }
         render::resources(&answer.resources, self.output, one, &mut io::stdout().lock())
     }

@@ -11,11 +11,12 @@ pub(crate) mod table;
 use super::failure::{Exit, Failure};
 use bytes::Bytes;
 use client::{
-    CompactResponse, DeleteResponse, GetResponse, GrantResponse, Header, KeepAliveResponse, LeasesResponse,
-    MemberListResponse, PutResponse, StatusResponse, TimeToLiveResponse, TxnResponse, WatchBatch,
+    AlarmKind, AlarmsResponse, AuthStatusResponse, DeleteResponse, GetResponse, GrantResponse, HashKvResponse, Header,
+    KeepAliveResponse, LeasesResponse, MemberAddResponse, MemberListResponse, NamesResponse, PutResponse,
+    RoleGetResponse, StatusResponse, TimeToLiveResponse, TxnResponse, WatchBatch,
 };
 use std::{io, time::Duration};
-use types::{LeaseId, Revision};
+use types::Revision;
 
 /// A format of `--write-out`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -32,6 +33,15 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Json => "json",
+            Self::Fields => "fields",
+            Self::Table => "table",
+        }
+    }
+
     /// Reads the name that an environment variable holds.
     pub(crate) fn named(name: &str) -> Result<Self, String> {
         <Self as clap::ValueEnum>::from_str(name, false).map_err(|_| format!("{name:?} is not an output format"))
@@ -42,7 +52,7 @@ impl Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Printer {
     pub(crate) format: Format,
-    /// Keys and values in hexadecimal.
+    /// Keys and values in hexadecimal, in the format simple.
     pub(crate) hex: bool,
 }
 
@@ -62,6 +72,13 @@ pub(crate) struct EndpointHealth {
     pub(crate) error: Option<String>,
 }
 
+/// How one endpoint hashed its keys.
+#[derive(Debug)]
+pub(crate) struct EndpointHash {
+    pub(crate) endpoint: String,
+    pub(crate) hash: HashKvResponse,
+}
+
 /// What of a key is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
@@ -78,23 +95,36 @@ pub(crate) enum Response<'a> {
     Delete(&'a DeleteResponse),
     Txn(&'a TxnResponse),
     Watch(&'a WatchBatch),
-    Compact(&'a CompactResponse, Revision),
     Grant(&'a GrantResponse),
-    Revoke(Header, Revision, LeaseId),
     KeepAlive(&'a KeepAliveResponse),
     TimeToLive(&'a TimeToLiveResponse, bool),
     Leases(&'a LeasesResponse),
     Members(&'a MemberListResponse),
+    MemberAdded(&'a MemberAddResponse),
+    /// The members after a change, and what is said of it.
+    MembersChanged(&'a MemberListResponse, String),
     Status(&'a [EndpointStatus]),
     Health(&'a [EndpointHealth]),
+    Hash(&'a [EndpointHash]),
+    Alarms(&'a AlarmsResponse),
+    AuthStatus(&'a AuthStatusResponse),
+    /// A user's roles, and the user.
+    User(&'a NamesResponse, &'a str),
+    Users(&'a NamesResponse),
+    /// What a role may do, and its name.
+    Role(&'a RoleGetResponse, &'a str),
+    Roles(&'a NamesResponse),
+    /// It was done: who did it, if that was said, and what is said of it.
+    Done(Option<(Header, Revision)>, String),
 }
 
 impl Printer {
-    /// Refuses a format before anything is sent, for verbs that have no columns.
-    pub(crate) fn without_table(self) -> Result<Self, Failure> {
-        if self.format == Format::Table {
-            let failure = Failure::new(Exit::BadFeature, "table is not an output format of this verb");
-            return Err(failure.next("use -w simple, json or fields"));
+    /// Refuses formats that are not for a verb, before anything is sent.
+    pub(crate) fn without(self, formats: &[Format]) -> Result<Self, Failure> {
+        if formats.contains(&self.format) {
+            let failure =
+                Failure::new(Exit::BadFeature, format!("{} not supported as output format", self.format.name()));
+            return Err(failure.next("-w simple and -w json are formats of every verb"));
         }
         Ok(self)
     }
@@ -104,9 +134,21 @@ impl Printer {
         match self.format {
             Format::Simple => simple::print(response, self.hex, out),
             Format::Json => json::print(response, out),
-            Format::Fields => fields::print(response, self.hex, out),
+            Format::Fields => fields::print(response, out),
             Format::Table => table::print(response, out),
         }
+    }
+}
+
+/// Bytes in double quotes, with Go's escapes.
+pub(crate) use quote::quoted;
+
+/// What etcd calls an alarm.
+pub(crate) fn alarm(kind: AlarmKind) -> String {
+    match kind {
+        AlarmKind::NoSpace => "NOSPACE".to_owned(),
+        AlarmKind::Corrupt => "CORRUPT".to_owned(),
+        AlarmKind::Unknown(number) => number.to_string(),
     }
 }
 

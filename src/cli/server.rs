@@ -128,7 +128,7 @@ impl Args {
 
 impl MemberFlags {
     /// All but the advertised client URLs, which follow from the ports.
-    fn resolve(&self) -> server::Config {
+    pub(super) fn resolve(&self) -> server::Config {
         let default = server::Config::default();
         let store = store_limits(self, default.store.clone());
         server::Config {

@@ -7,7 +7,7 @@ use super::{
     connection::Flags,
     failure::{Exit, Failure},
     keys::{DelRequest, GetRequest, PutRequest},
-    output::Response,
+    output::{Format, Response},
     words::{self, Words},
 };
 use clap::Parser;
@@ -43,7 +43,7 @@ impl KeyVerb for TxnArgs {
     }
 
     async fn run(self, session: Session) -> Result<(), Failure> {
-        let session = session.without_table()?;
+        let session = session.without(&[Format::Table])?;
         let mut prompts = std::io::stdout();
         let ask = |block: &str| if self.interactive { writeln!(prompts, "{block}") } else { Ok(()) };
         let txn = read(&mut std::io::stdin().lock(), ask)?;
@@ -51,7 +51,7 @@ impl KeyVerb for TxnArgs {
     }
 }
 
-/// Reads a transaction; its end may stand for empty lines that are missing.
+/// Reads a transaction, whose three blocks each end with an empty line.
 fn read(input: &mut dyn BufRead, mut ask: impl FnMut(&str) -> std::io::Result<()>) -> Result<Txn, Failure> {
     let mut txn = Txn::new();
     ask("compares:")?;
@@ -69,12 +69,16 @@ fn read(input: &mut dyn BufRead, mut ask: impl FnMut(&str) -> std::io::Result<()
     Ok(txn)
 }
 
-/// The lines up to an empty one or the end.
+/// The lines up to an empty one. An input that ends sooner was cut, or is none.
 fn block(input: &mut dyn BufRead) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
         input.read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            let step = "comparisons, what to do then, what to do else: end each of the three blocks with an empty line";
+            return Err(invalid("EOF").next(step));
+        }
         let line = line.trim();
         if line.is_empty() {
             return Ok(lines);
@@ -98,7 +102,8 @@ fn comparison(line: &str) -> Result<Comparison, Failure> {
     if !words.is_at_end() {
         return Err(malformed());
     }
-    let number = || words::text(&operand).and_then(|text| text.parse::<i64>().ok()).ok_or_else(malformed);
+    let not_a_number = || invalid(format!("invalid txn compare request: {line}")).next("compare it with a number");
+    let number = || words::text(&operand).and_then(|text| text.parse::<i64>().ok()).ok_or_else(not_a_number);
     Ok(match target.trim() {
         "ver" | "version" => compared(Compare::version(key), operator, number()?),
         "c" | "create" => compared(Compare::create_revision(key), operator, number()?),
@@ -106,9 +111,12 @@ fn comparison(line: &str) -> Result<Comparison, Failure> {
         "val" | "value" => compared(Compare::value(key), operator, operand),
         "lease" => {
             let lease = words::text(&operand).and_then(|text| i64::from_str_radix(text, 16).ok());
-            compared(Compare::lease(key), operator, LeaseId::new(lease.ok_or_else(malformed)?))
+            compared(Compare::lease(key), operator, LeaseId::new(lease.ok_or_else(not_a_number)?))
         }
-        _ => return Err(malformed()),
+        target => {
+            let failure = invalid(format!("malformed comparison: {line} (unknown target {target})"));
+            return Err(failure.next("compare version, create, mod, value or lease"));
+        }
     })
 }
 
@@ -131,7 +139,7 @@ enum Request {
 }
 
 fn request(line: &str) -> Result<Op, Failure> {
-    let malformed = |reason: &str| invalid(format!("malformed request: {line}: {reason}"));
+    let malformed = |reason: &str| invalid(format!("invalid txn request: {line}")).next(reason);
     let words = words::all(line).map_err(malformed)?;
     let words: Option<Vec<_>> = words.iter().map(words::text).collect();
     let words = words.ok_or_else(|| malformed("not UTF-8"))?;
@@ -163,8 +171,10 @@ mod tests {
             .then(Op::Delete(Delete::prefix("zz")))
             .otherwise(Op::put("k1", "f"));
         assert_eq!(parsed(text).unwrap(), expected);
-        assert_eq!(parsed("").unwrap(), Txn::new());
-        assert_eq!(parsed("\n\nget a").unwrap(), Txn::new().otherwise(Op::get("a")));
+        assert_eq!(parsed("\n\n\n").unwrap(), Txn::new());
+        for cut in ["", "mod(a) > 0\n\n", "\n\n", "\n\nget a", "\n\nget a\n", "\n\n\t"] {
+            assert_eq!(parsed(cut).unwrap_err().exit, Exit::InvalidInput, "{cut:?}");
+        }
     }
 
     #[test]

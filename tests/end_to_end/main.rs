@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and prints what a person needs then; all of this is tests"
 )]
 
+mod cli;
 mod crash;
 mod demo;
 mod envoy;

@@ -16,8 +16,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    pki_types::{CertificateDer, UnixTime},
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
         ClientHello, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -58,17 +59,32 @@ pub fn server_config(files: ServerFiles, alpn: &[&[u8]]) -> Result<Arc<ServerCon
     Ok(config::finish_server(builder.with_cert_resolver(Arc::new(Shown(loaded))), alpn))
 }
 
-/// For clients of servers outside the mesh, whose host name is checked. `ca`: PEM file of the roots to trust;
-/// `identity`: PEM files of our chain and key, shown if the server asks. The files are read once.
+/// Whom a client outside the mesh takes for the server that it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Who proves its host name by a certificate of an authority in this PEM file.
+    File(PathBuf),
+    /// The same, by an authority that this machine trusts.
+    System,
+    /// Whoever answers. What is sent then is safe from nobody who can reach the wire.
+    Anybody,
+}
+
+/// For clients of servers outside the mesh, whose host name is checked unless `trust` says otherwise. `identity`: PEM
+/// files of our chain and key, shown if the server asks. The files are read once.
 pub fn client_config(
-    ca: &Path,
+    trust: &Trust,
     identity: Option<(&Path, &Path)>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, CredentialsError> {
     let builder = ClientConfig::builder_with_provider(config::provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("the provider has TLS 1.3 suites")
-        .with_root_certificates(roots(ca)?);
+        .expect("the provider has TLS 1.3 suites");
+    let builder = match trust {
+        Trust::File(ca) => builder.with_root_certificates(roots(ca)?),
+        Trust::System => builder.with_root_certificates(system_roots()?),
+        Trust::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked)),
+    };
     let config = match identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified(cert, key)?))),
@@ -84,8 +100,59 @@ fn roots(path: &Path) -> Result<Arc<RootCertStore>, CredentialsError> {
     Ok(Arc::new(roots))
 }
 
+/// The machine's own authorities. Those that cannot be read are left out, as long as one can.
+fn system_roots() -> Result<Arc<RootCertStore>, CredentialsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map_or_else(|| "it has none".to_owned(), ToString::to_string);
+        return Err(CredentialsError::Root(format!("no authority of this machine can be read: {why}")));
+    }
+    Ok(Arc::new(roots))
+}
+
 fn certified(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, CredentialsError> {
     svid::certified_key(pem::certificate_file(cert)?, pem::private_key_file(key)?)
+}
+
+/// Accepts every certificate; only that the server holds its key is checked.
+#[derive(Debug)]
+struct Unchecked;
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &config::provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &config::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        config::provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// What was loaded from the files.

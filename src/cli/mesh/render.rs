@@ -57,6 +57,7 @@ pub(super) fn resources(resources: &[Resource], output: Output, one: bool, out: 
             };
             pretty(&value, out)
         }
+        Output::Table | Output::Wide if resources.is_empty() => Ok(()),
         Output::Table | Output::Wide => {
             let mut header = vec!["NAMESPACE", "NAME", "HOSTS", "REVISION"];
             if output == Output::Wide {
@@ -73,7 +74,7 @@ fn row(resource: &Resource, columns: usize) -> Vec<String> {
     let cells = [
         resource.namespace.clone(),
         name(resource),
-        hosts(&resource.json),
+        hosts(resource),
         resource.mod_revision.to_string(),
         group.to_owned(),
         resource.create_revision.to_string(),
@@ -81,18 +82,30 @@ fn row(resource: &Resource, columns: usize) -> Vec<String> {
     cells.into_iter().take(columns).collect()
 }
 
-/// The hosts that a resource speaks of, where its kind has any.
-fn hosts(json: &str) -> String {
-    let document: Value = serde_json::from_str(json).unwrap_or_default();
+/// The hosts that a resource speaks of, where its kind has any: a Service's own name, with its ports.
+fn hosts(resource: &Resource) -> String {
+    let document: Value = serde_json::from_str(&resource.json).unwrap_or_default();
     let spec = &document["spec"];
+    if resource.group.is_empty() && resource.kind == "Service" {
+        return service(resource, spec);
+    }
     let texts = |value: &Value| match value {
         Value::String(host) => vec![host.clone()],
         Value::Array(hosts) => hosts.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     };
     let servers = spec["servers"].as_array().into_iter().flatten().flat_map(|server| texts(&server["hosts"]));
-    let hosts: Vec<_> = texts(&spec["hosts"]).into_iter().chain(texts(&spec["host"])).chain(servers).collect();
+    let named = ["hosts", "host", "address"].into_iter().flat_map(|field| texts(&spec[field]));
+    let hosts: Vec<_> = named.chain(servers).collect();
     if hosts.is_empty() { "-".to_owned() } else { hosts.join(",") }
+}
+
+/// `reviews.default.svc.cluster.local:9080,9443`, as routes name it.
+fn service(resource: &Resource, spec: &Value) -> String {
+    let ports = spec["ports"].as_array().into_iter().flatten().filter_map(|port| port["port"].as_i64());
+    let ports: Vec<_> = ports.map(|port| port.to_string()).collect();
+    let host = format!("{}.{}.svc.cluster.local", resource.name, resource.namespace);
+    if ports.is_empty() { host } else { format!("{host}:{}", ports.join(",")) }
 }
 
 fn yaml(documents: &[Value], out: &mut dyn Write) -> Result<(), Failure> {
@@ -248,6 +261,28 @@ mod tests {
         assert_eq!(one["kind"], "VirtualService");
         let list: Value = serde_json::from_str(&printed(&[reviews(), reviews()], Output::Json, false)).unwrap();
         assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("List"), 2));
+    }
+
+    #[test]
+    fn what_a_resource_speaks_of_is_shown() {
+        let of = |group: &str, kind: &str, json: &str| {
+            hosts(&Resource { group: group.into(), kind: kind.into(), json: json.into(), ..reviews() })
+        };
+        let service = r#"{"spec":{"ports":[{"port":9080},{"port":9443}]}}"#;
+        assert_eq!(of("", "Service", service), "reviews.default.svc.cluster.local:9080,9443");
+        assert_eq!(of("", "Service", "{}"), "reviews.default.svc.cluster.local");
+        assert_eq!(of("n", "DestinationRule", r#"{"spec":{"host":"reviews"}}"#), "reviews");
+        assert_eq!(of("n", "WorkloadEntry", r#"{"spec":{"address":"10.0.0.1"}}"#), "10.0.0.1");
+        assert_eq!(of("n", "Gateway", r#"{"spec":{"servers":[{"hosts":["a","b"]},{"hosts":["c"]}]}}"#), "a,b,c");
+        assert_eq!(of("s", "PeerAuthentication", r#"{"spec":{}}"#), "-");
+    }
+
+    #[test]
+    fn nothing_to_print_is_an_empty_list() {
+        assert_eq!(printed(&[], Output::Table, false), "");
+        assert_eq!(printed(&[], Output::Yaml, false), "");
+        let list: Value = serde_json::from_str(&printed(&[], Output::Json, false)).unwrap();
+        assert_eq!(list["items"], json!([]));
     }
 
     #[test]

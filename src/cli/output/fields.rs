@@ -1,8 +1,11 @@
 //! `-w fields`.
 
-use super::{EndpointHealth, EndpointStatus, Response, quote};
+use super::{EndpointHash, EndpointHealth, EndpointStatus, Response, alarm, quote};
 use bytes::Bytes;
-use client::{DeleteResponse, Event, GetResponse, Header, KeyValue, MemberInfo, OpResponse, PutResponse, TxnResponse};
+use client::{
+    AlarmsResponse, DeleteResponse, Event, GetResponse, Header, KeyValue, MemberInfo, NamesResponse, OpResponse,
+    Permission, PermissionKind, PutResponse, TimeToLiveResponse, TxnResponse,
+};
 use std::{
     fmt::Display,
     io::{Result, Write},
@@ -10,12 +13,12 @@ use std::{
 };
 use types::{LeaseId, Revision};
 
-pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> Result<()> {
-    Fields { hex, out }.response(response)
+/// Keys and values are always quoted: etcdctl has no hexadecimal here.
+pub(crate) fn print(response: &Response<'_>, out: &mut dyn Write) -> Result<()> {
+    Fields { out }.response(response)
 }
 
 struct Fields<'a> {
-    hex: bool,
     out: &'a mut dyn Write,
 }
 
@@ -29,8 +32,7 @@ impl Fields<'_> {
     }
 
     fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let shown = if self.hex { format!("\"{}\"", quote::hex(bytes)) } else { quote::quoted(bytes) };
-        self.field(name, shown)
+        self.field(name, quote::quoted(bytes))
     }
 
     fn response(&mut self, response: &Response<'_>) -> Result<()> {
@@ -40,31 +42,85 @@ impl Fields<'_> {
             Response::Delete(response) => self.delete(response),
             Response::Txn(response) => self.txn(response),
             Response::Watch(batch) => {
-                self.header(batch.header, Some(batch.revision))?;
+                self.header(batch.header, Some(batch.store_revision))?;
                 batch.events.iter().try_for_each(|event| self.event(event))
             }
-            Response::Compact(response, _) => self.header(response.header, Some(response.revision)),
             Response::Grant(grant) => self.lease(grant.header, grant.revision, grant.id, grant.ttl),
-            Response::Revoke(header, revision, _) => self.header(*header, Some(*revision)),
             Response::KeepAlive(kept) => self.lease(kept.header, kept.revision, kept.id, kept.ttl),
-            Response::TimeToLive(response, _) => {
-                self.header(response.header, Some(response.revision))?;
-                self.field("ID", response.id.get())?;
-                self.field("TTL", response.remaining.map_or("-1".to_owned(), |ttl| ttl.as_secs().to_string()))?;
-                self.field("GrantedTTL", response.granted.as_secs())?;
-                response.keys.iter().try_for_each(|key| self.bytes("Key", key))
-            }
+            Response::TimeToLive(response, _) => self.time_to_live(response),
             Response::Leases(response) => {
                 self.header(response.header, Some(response.revision))?;
                 response.leases.iter().try_for_each(|id| self.field("ID", id.get()))
             }
-            Response::Members(response) => {
+            Response::Members(response) | Response::MembersChanged(response, _) => {
                 self.header(response.header, None)?;
                 response.members.iter().try_for_each(|member| self.member(member))
             }
             Response::Status(all) => all.iter().try_for_each(|status| self.status(status)),
             Response::Health(all) => all.iter().try_for_each(|health| self.health(health)),
+            Response::Hash(all) => all.iter().try_for_each(|hash| self.hash(hash)),
+            Response::MemberAdded(added) => {
+                self.header(added.all.header, None)?;
+                added.all.members.iter().try_for_each(|member| self.member(member))
+            }
+            Response::Alarms(response) => self.alarms(response),
+            Response::Role(response, _) => {
+                self.header(response.header, Some(response.revision))?;
+                response.permissions.iter().try_for_each(|permission| self.permission(permission))
+            }
+            Response::Roles(response) => self.names("Roles", response),
+            Response::Users(response) => self.names("Users", response),
+            Response::User(response, _) => self.names("Roles", response),
+            Response::AuthStatus(status) => {
+                self.header(status.header, Some(status.revision))?;
+                self.field("Enabled", status.enabled)?;
+                self.field("AuthRevision", status.auth_revision)
+            }
+            Response::Done(by, _) => by.map_or(Ok(()), |(header, revision)| self.header(header, Some(revision))),
         }
+    }
+
+    fn time_to_live(&mut self, response: &TimeToLiveResponse) -> Result<()> {
+        self.header(response.header, Some(response.revision))?;
+        self.field("ID", response.id.get())?;
+        self.field("TTL", response.remaining.map_or("-1".to_owned(), |ttl| ttl.as_secs().to_string()))?;
+        self.field("GrantedTTL", response.granted.as_secs())?;
+        response.keys.iter().try_for_each(|key| self.bytes("Key", key))
+    }
+
+    fn alarms(&mut self, response: &AlarmsResponse) -> Result<()> {
+        self.header(response.header, response.revision)?;
+        response.alarms.iter().try_for_each(|one| {
+            self.field("MemberID", one.member_id)?;
+            self.field("AlarmType", alarm(one.kind))?;
+            writeln!(self.out)
+        })
+    }
+
+    fn names(&mut self, field: &str, response: &NamesResponse) -> Result<()> {
+        self.header(response.header, Some(response.revision))?;
+        let names = response.names.iter().map(|name| format!(" {}", quote::quoted(name.as_bytes())));
+        writeln!(self.out, "\"{field}\" :{}", names.collect::<String>())
+    }
+
+    fn permission(&mut self, permission: &Permission) -> Result<()> {
+        let kind = match permission.kind {
+            PermissionKind::Read => "READ",
+            PermissionKind::Write => "WRITE",
+            PermissionKind::ReadWrite => "READWRITE",
+        };
+        let (key, end) = permission.range.to_wire();
+        // etcdctl writes two spaces here.
+        self.field("PermType", format_args!(" {kind}"))?;
+        self.bytes("Key", &key)?;
+        self.bytes("RangeEnd", &end)
+    }
+
+    fn hash(&mut self, hash: &EndpointHash) -> Result<()> {
+        self.header(hash.hash.header, Some(hash.hash.revision))?;
+        self.quoted("Endpoint", &hash.endpoint)?;
+        self.field("Hash", hash.hash.hash)?;
+        writeln!(self.out)
     }
 
     fn header(&mut self, header: Header, revision: Option<Revision>) -> Result<()> {

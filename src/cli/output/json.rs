@@ -1,9 +1,11 @@
 //! `-w json`: the shapes of etcdctl's, which leaves zeros out here and not there.
 
-use super::{EndpointHealth, EndpointStatus, Response};
+use super::{EndpointHash, EndpointHealth, EndpointStatus, Response};
 use bytes::Bytes;
 use client::{
-    DeleteResponse, Event, GetResponse, Header, KeyValue, MemberInfo, OpResponse, PutResponse, TxnResponse, WatchBatch,
+    AlarmsResponse, DeleteResponse, Event, GetResponse, Header, KeyValue, MemberInfo, MemberListResponse,
+    NamesResponse, OpResponse, Permission, PermissionKind, PutResponse, RoleGetResponse, TimeToLiveResponse,
+    TxnResponse, WatchBatch,
 };
 use serde_json::{Map, Value, json};
 use std::io::{Result, Write};
@@ -21,8 +23,6 @@ fn value(response: &Response<'_>) -> Value {
         Response::Delete(response) => delete(response),
         Response::Txn(response) => txn(response),
         Response::Watch(batch) => watch(batch),
-        Response::Compact(response, _) => json!({"header": header(response.header, Some(response.revision))}),
-        Response::Revoke(by, revision, _) => json!({"header": header(*by, Some(*revision))}),
         Response::Grant(grant) => {
             let rest = json!({"ID": grant.id.get(), "TTL": grant.ttl.as_secs(), "Error": ""});
             beside(header(grant.header, Some(grant.revision)), rest)
@@ -31,25 +31,77 @@ fn value(response: &Response<'_>) -> Value {
             let rest = json!({"ID": kept.id.get(), "TTL": kept.ttl.as_secs()});
             beside(header(kept.header, Some(kept.revision)), rest)
         }
-        Response::TimeToLive(response, _) => {
-            let ttl = response.remaining.map_or(json!(-1), |ttl| json!(ttl.as_secs()));
-            let keys: Value =
-                if response.keys.is_empty() { Value::Null } else { response.keys.iter().map(base64).collect() };
-            let rest =
-                json!({"id": response.id.get(), "ttl": ttl, "granted-ttl": response.granted.as_secs(), "keys": keys});
-            beside(header(response.header, Some(response.revision)), rest)
-        }
+        Response::TimeToLive(response, _) => time_to_live(response),
         Response::Leases(response) => {
             let leases: Vec<_> = response.leases.iter().map(|id| json!({"id": id.get()})).collect();
             beside(header(response.header, Some(response.revision)), json!({"leases": leases}))
         }
-        Response::Members(response) => {
-            let members: Vec<_> = response.members.iter().map(member).collect();
-            json!({"header": header(response.header, None), "members": members})
+        Response::Members(response) | Response::MembersChanged(response, _) => members(response),
+        Response::MemberAdded(added) => {
+            let all: Vec<_> = added.all.members.iter().map(member).collect();
+            json!({"header": header(added.all.header, None), "member": member(&added.member), "members": all})
         }
         Response::Status(all) => all.iter().map(status).collect(),
         Response::Health(all) => all.iter().map(health).collect(),
+        Response::Hash(all) => all.iter().map(hash).collect(),
+        Response::Alarms(response) => alarms(response),
+        Response::AuthStatus(status) => nonzero(json!({
+            "header": header(status.header, Some(status.revision)),
+            "enabled": status.enabled,
+            "authRevision": status.auth_revision,
+        })),
+        Response::User(response, _) | Response::Roles(response) => names("roles", response),
+        Response::Users(response) => names("users", response),
+        Response::Role(response, _) => role(response),
+        Response::Done(by, _) => nonzero(json!({"header": by.map(|(by, revision)| header(by, Some(revision)))})),
     }
+}
+
+fn time_to_live(response: &TimeToLiveResponse) -> Value {
+    let ttl = response.remaining.map_or(json!(-1), |ttl| json!(ttl.as_secs()));
+    let keys: Value = if response.keys.is_empty() { Value::Null } else { response.keys.iter().map(base64).collect() };
+    let rest = json!({"id": response.id.get(), "ttl": ttl, "granted-ttl": response.granted.as_secs(), "keys": keys});
+    beside(header(response.header, Some(response.revision)), rest)
+}
+
+fn members(response: &MemberListResponse) -> Value {
+    let all: Vec<_> = response.members.iter().map(member).collect();
+    json!({"header": header(response.header, None), "members": all})
+}
+
+fn names(field: &str, response: &NamesResponse) -> Value {
+    nonzero(json!({"header": header(response.header, Some(response.revision)), field: response.names}))
+}
+
+fn role(response: &RoleGetResponse) -> Value {
+    let all: Vec<_> = response.permissions.iter().map(permission).collect();
+    nonzero(json!({"header": header(response.header, Some(response.revision)), "perm": all}))
+}
+
+fn permission(permission: &Permission) -> Value {
+    let kind = match permission.kind {
+        PermissionKind::Read => 0,
+        PermissionKind::Write => 1,
+        PermissionKind::ReadWrite => 2,
+    };
+    let (key, end) = permission.range.to_wire();
+    nonzero(json!({"permType": kind, "key": base64(&key), "range_end": base64(&end)}))
+}
+
+fn alarms(response: &AlarmsResponse) -> Value {
+    let all = response.alarms.iter().map(|one| nonzero(json!({"memberID": one.member_id, "alarm": one.kind.number()})));
+    let header = header(response.header, response.revision);
+    nonzero(json!({"header": header, "alarms": all.collect::<Vec<_>>()}))
+}
+
+fn hash(hash: &EndpointHash) -> Value {
+    let EndpointHash { endpoint, hash } = hash;
+    let value = nonzero(json!({
+        "header": header(hash.header, Some(hash.revision)),
+        "hash": hash.hash,
+        "compact_revision": hash.compact_revision.map_or(0, Revision::get),
+    }));
+    json!({"Endpoint": endpoint, "HashKV": value})
 }
 
 /// An object of those members that are neither zero, false nor empty.
@@ -136,7 +188,7 @@ fn watch(batch: &WatchBatch) -> Value {
         })),
     };
     let events: Vec<_> = batch.events.iter().map(event).collect();
-    let header = header(batch.header, Some(batch.revision));
+    let header = header(batch.header, Some(batch.store_revision));
     json!({"Header": header, "Events": events, "CompactRevision": 0, "Canceled": false, "Created": false})
 }
 

@@ -1,8 +1,12 @@
 //! `-w simple`.
 
-use super::{EndpointHealth, EndpointStatus, Response, Shown, size, text};
-use client::{DeleteResponse, Event, GetResponse, KeyValue, OpResponse, PutResponse, TimeToLiveResponse, TxnResponse};
-use std::io::{Result, Write};
+use super::{EndpointHealth, EndpointStatus, Response, Shown, alarm, size, text};
+use client::{
+    DeleteResponse, Event, GetResponse, KeyValue, OpResponse, Permission, PermissionKind, PutResponse, RoleGetResponse,
+    TimeToLiveResponse, TxnResponse,
+};
+use std::io::{self, Result, Write};
+use types::KeyRange;
 
 pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> Result<()> {
     match response {
@@ -10,10 +14,11 @@ pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> 
         Response::Put(response) => put(response, hex, out),
         Response::Delete(response) => delete(response, hex, out),
         Response::Txn(response) => txn(response, hex, out),
+        Response::Watch(batch) if batch.events.is_empty() => {
+            writeln!(out, "progress notify: {}", batch.revision)
+        }
         Response::Watch(batch) => batch.events.iter().try_for_each(|one| event(one, hex, out)),
-        Response::Compact(_, compacted) => writeln!(out, "compacted revision {compacted}"),
         Response::Grant(grant) => writeln!(out, "lease {} granted with TTL({}s)", grant.id, grant.ttl.as_secs()),
-        Response::Revoke(_, _, id) => writeln!(out, "lease {id} revoked"),
         Response::KeepAlive(kept) => writeln!(out, "lease {} keepalived with TTL({})", kept.id, kept.ttl.as_secs()),
         Response::TimeToLive(response, keys) => time_to_live(response, *keys, out),
         Response::Leases(response) => {
@@ -25,6 +30,57 @@ pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> 
         }
         Response::Status(all) => all.iter().try_for_each(|status| writeln!(out, "{}", row(&endpoint_status(status)))),
         Response::Health(all) => all.iter().try_for_each(|health| endpoint_health(health, out)),
+        Response::Hash(all) => all.iter().try_for_each(|one| writeln!(out, "{}, {}", one.endpoint, one.hash.hash)),
+        Response::MemberAdded(added) => {
+            let (id, cluster) = (added.member.id, added.all.header.cluster_id);
+            writeln!(out, "Member {id:16x} added to cluster {cluster:16x}")
+        }
+        Response::MembersChanged(_, line) | Response::Done(_, line) => {
+            if line.is_empty() {
+                Ok(())
+            } else {
+                writeln!(out, "{line}")
+            }
+        }
+        Response::Alarms(response) => response
+            .alarms
+            .iter()
+            .try_for_each(|one| writeln!(out, "memberID:{} alarm:{} ", one.member_id, alarm(one.kind))),
+        Response::AuthStatus(status) => {
+            writeln!(out, "Authentication Status: {}\nAuthRevision: {}", status.enabled, status.auth_revision)
+        }
+        Response::User(response, user) => {
+            writeln!(out, "User: {user}")?;
+            writeln!(out, "Roles:{}", response.names.iter().map(|role| format!(" {role}")).collect::<String>())
+        }
+        Response::Users(response) | Response::Roles(response) => {
+            response.names.iter().try_for_each(|name| writeln!(out, "{name}"))
+        }
+        Response::Role(response, name) => role(response, name, out),
+    }
+}
+
+fn role(response: &RoleGetResponse, name: &str, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "Role {name}")?;
+    for (title, other) in [("KV Read:", PermissionKind::Write), ("KV Write:", PermissionKind::Read)] {
+        writeln!(out, "{title}")?;
+        let granted = response.permissions.iter().filter(|permission| permission.kind != other);
+        granted.into_iter().try_for_each(|permission| line(&permitted(permission), out))?;
+    }
+    Ok(())
+}
+
+/// The keys of a permission: one, or a range, and which prefix that is.
+fn permitted(permission: &Permission) -> Vec<u8> {
+    let (key, end) = permission.range.to_wire();
+    match &permission.range {
+        KeyRange::One(key) => [b"\t", &key[..]].concat(),
+        KeyRange::AtLeast(key) => [b"\t[", &key[..], b", <open ended>"].concat(),
+        KeyRange::Between(..) => {
+            let range = [b"\t[", &key[..], b", ", &end[..], b")"].concat();
+            let is_prefix = KeyRange::prefix(key.clone()) == permission.range;
+            if is_prefix { [&range[..], b" (prefix ", &key[..], b")"].concat() } else { range }
+        }
     }
 }
 
@@ -121,6 +177,7 @@ fn endpoint_health(health: &EndpointHealth, out: &mut dyn Write) -> Result<()> {
     let EndpointHealth { endpoint, took, error } = health;
     match error {
         None => writeln!(out, "{endpoint} is healthy: successfully committed proposal: took = {took:?}"),
-        Some(error) => writeln!(out, "{endpoint} is unhealthy: failed to commit proposal: {error}"),
+        // As etcdctl does: bad news go where somebody looks when output is piped away.
+        Some(error) => writeln!(io::stderr(), "{endpoint} is unhealthy: failed to commit proposal: {error}"),
     }
 }

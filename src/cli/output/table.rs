@@ -29,6 +29,10 @@ pub(crate) fn print(response: &Response<'_>, out: &mut dyn Write) -> Result<()> 
             let header = ["ENDPOINT", "HEALTH", "TOOK", "ERROR"];
             bordered(&header, &all.iter().map(health).collect::<Vec<_>>(), out)
         }
+        Response::Hash(all) => {
+            let rows: Vec<_> = all.iter().map(|one| vec![one.endpoint.clone(), one.hash.hash.to_string()]).collect();
+            bordered(&["ENDPOINT", "HASH"], &rows, out)
+        }
         other => simple::print(other, false, out),
     }
 }

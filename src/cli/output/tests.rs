@@ -1,5 +1,6 @@
 use super::*;
-use client::{Event, KeyValue, MemberInfo, OpResponse};
+use client::{Alarm, Event, KeyValue, MemberInfo, OpResponse, Permission, PermissionKind};
+use types::{KeyRange, LeaseId};
 
 const HEADER: Header = Header { cluster_id: 1, member_id: 0xab, raft_term: 2 };
 
@@ -65,8 +66,9 @@ fn writes_are_printed_as_etcdctl_prints_them() {
     assert_eq!(printed(Format::Simple, false, &Response::Delete(&delete)), "0\n");
     let json = "{\"header\":{\"cluster_id\":1,\"member_id\":171,\"revision\":5,\"raft_term\":2}}\n";
     assert_eq!(printed(Format::Json, false, &Response::Delete(&delete)), json);
-    let compact = CompactResponse { header: HEADER, revision: revision(9) };
-    assert_eq!(printed(Format::Simple, false, &Response::Compact(&compact, revision(4))), "compacted revision 4\n");
+    let done = Response::Done(Some((HEADER, revision(9))), "compacted revision 4".into());
+    assert_eq!(printed(Format::Simple, false, &done), "compacted revision 4\n");
+    assert_eq!(printed(Format::Json, false, &Response::Done(None, String::new())), "{}\n");
 }
 
 #[test]
@@ -91,7 +93,8 @@ fn transactions_are_printed_as_etcdctl_prints_them() {
 fn events_are_printed_as_etcdctl_prints_them() {
     let put = Event::Put { kv: foo(), prev: Some(foo()) };
     let delete = Event::Delete { key: "foo".into(), revision: revision(5), prev: None };
-    let batch = WatchBatch { header: HEADER, revision: revision(5), events: vec![put, delete] };
+    let batch =
+        WatchBatch { header: HEADER, revision: revision(5), store_revision: revision(5), events: vec![put, delete] };
     assert_eq!(printed(Format::Simple, false, &Response::Watch(&batch)), "PUT\nfoo\nb\n\nfoo\nb\n\nDELETE\nfoo\n\n");
     let json = printed(Format::Json, false, &Response::Watch(&batch));
     assert!(json.contains(r#"{"type":1,"kv":{"key":"Zm9v","mod_revision":5}}"#), "{json}");
@@ -117,7 +120,6 @@ fn leases_are_printed_as_etcdctl_prints_them() {
     let cases = [
         (Response::Grant(&grant), "lease 390da2053f7f671e granted with TTL(100s)\n"),
         (Response::KeepAlive(&kept), "lease 390da2053f7f671e keepalived with TTL(100)\n"),
-        (Response::Revoke(HEADER, revision(9), id), "lease 390da2053f7f671e revoked\n"),
         (Response::TimeToLive(&alive, false), "lease 390da2053f7f671e granted with TTL(100s), remaining(99s)\n"),
         (
             Response::TimeToLive(&alive, true),
@@ -186,5 +188,49 @@ fn sizes_are_rounded_as_etcdctl_rounds_them() {
 #[test]
 fn a_table_is_refused_before_anything_is_sent() {
     let table = Printer { format: Format::Table, hex: false };
-    assert_eq!(table.without_table().map_err(|failure| failure.exit).unwrap_err(), Exit::BadFeature);
+    assert_eq!(table.without(&[Format::Table]).map_err(|failure| failure.exit).unwrap_err(), Exit::BadFeature);
+}
+
+#[test]
+fn users_and_roles_are_printed_as_etcdctl_prints_them() {
+    let permission = |kind, range| Permission { kind, range };
+    let role = RoleGetResponse {
+        header: HEADER,
+        revision: revision(7),
+        permissions: vec![
+            permission(PermissionKind::Read, KeyRange::Between("a".into(), "b".into())),
+            permission(PermissionKind::ReadWrite, KeyRange::One("foo".into())),
+            permission(PermissionKind::Write, KeyRange::Between("k".into(), "z".into())),
+            permission(PermissionKind::Read, KeyRange::AtLeast("zz".into())),
+        ],
+    };
+    let role = Response::Role(&role, "r1");
+    let simple = "Role r1\nKV Read:\n\t[a, b) (prefix a)\n\tfoo\n\t[zz, <open ended>\nKV Write:\n\tfoo\n\t[k, z)\n";
+    assert_eq!(printed(Format::Simple, false, &role), simple);
+    let json = concat!(
+        r#"{"header":{"cluster_id":1,"member_id":171,"revision":7,"raft_term":2},"perm":[{"key":"YQ==","range_end":"Yg=="},"#,
+        r#"{"permType":2,"key":"Zm9v"},{"permType":1,"key":"aw==","range_end":"eg=="},{"key":"eno=","range_end":"AA=="}]}"#,
+        "\n"
+    );
+    assert_eq!(printed(Format::Json, false, &role), json);
+    let fields = printed(Format::Fields, false, &role);
+    assert!(fields.ends_with("\"PermType\" :  READ\n\"Key\" : \"zz\"\n\"RangeEnd\" : \"\\x00\"\n"), "{fields}");
+
+    let names = NamesResponse { header: HEADER, revision: revision(7), names: vec!["a".into(), "b".into()] };
+    let none = NamesResponse { names: Vec::new(), ..names.clone() };
+    assert_eq!(printed(Format::Simple, false, &Response::User(&names, "u")), "User: u\nRoles: a b\n");
+    assert_eq!(printed(Format::Simple, false, &Response::User(&none, "u")), "User: u\nRoles:\n");
+    assert_eq!(printed(Format::Simple, false, &Response::Users(&names)), "a\nb\n");
+    assert!(printed(Format::Fields, false, &Response::Roles(&names)).ends_with("\"Roles\" : \"a\" \"b\"\n"));
+    assert!(printed(Format::Json, false, &Response::Users(&names)).ends_with("\"users\":[\"a\",\"b\"]}\n"));
+}
+
+#[test]
+fn alarms_are_printed_as_etcdctl_prints_them() {
+    let alarms = vec![Alarm { member_id: 7, kind: AlarmKind::NoSpace }];
+    let response = AlarmsResponse { header: HEADER, revision: Some(revision(1)), alarms };
+    let response = Response::Alarms(&response);
+    assert_eq!(printed(Format::Simple, false, &response), "memberID:7 alarm:NOSPACE \n");
+    assert!(printed(Format::Json, false, &response).ends_with("\"alarms\":[{\"memberID\":7,\"alarm\":1}]}\n"));
+    assert!(printed(Format::Fields, false, &response).ends_with("\"MemberID\" : 7\n\"AlarmType\" : NOSPACE\n\n"));
 }

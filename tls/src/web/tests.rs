@@ -41,12 +41,21 @@ type Handshake = Result<(ServerConnection, ClientConnection), Error>;
 #[test]
 fn a_server_is_checked_by_its_host_name() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
-    let root = ca.write_root(dir.path());
+    let root = Trust::File(ca.write_root(dir.path()));
     for (host, accepted) in [("not-checked.example", true), ("other.example", false)] {
         let server = server_config(ca.write(dir.path(), "server", host), &[]).unwrap();
         let result: Handshake = handshake(server, client_config(&root, None, &[]).unwrap());
         assert_eq!(result.is_ok(), accepted, "{host}");
     }
+}
+
+#[test]
+fn whom_to_trust_is_a_choice() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let server = server_config(ca.write(dir.path(), "server", "other.example"), &[]).unwrap();
+    let shake = |trust| -> Handshake { handshake(server.clone(), client_config(&trust, None, &[]).unwrap()) };
+    assert!(shake(Trust::Anybody).is_ok());
+    assert!(shake(Trust::File(ca.write_root(dir.path()))).is_err());
 }
 
 #[test]
@@ -56,7 +65,7 @@ fn a_client_authority_demands_certificates_of_its_own() {
     let files = ServerFiles { client_ca: Some(root.clone()), ..ca.write(dir.path(), "server", "not-checked.example") };
     let server = server_config(files, &[]).unwrap();
     let (ours, theirs) = (ca.write(dir.path(), "ours", "a"), Ca::new().write(dir.path(), "theirs", "b"));
-    let shake = |identity| handshake(server.clone(), client_config(&root, identity, &[]).unwrap());
+    let shake = |identity| handshake(server.clone(), client_config(&Trust::File(root.clone()), identity, &[]).unwrap());
     assert!(shake(Some((&ours.cert, &ours.key))).is_ok());
     assert!(shake(Some((&theirs.cert, &theirs.key))).is_err());
     assert!(shake(None).is_err());
