@@ -152,6 +152,41 @@ impl Engine {
             Kind::Memory(memory) => Ok(memory.bytes()),
         }
     }
+
+    /// About how many bytes these spaces hold that are not overwritten or deleted, and what waits in memory to become a
+    /// file. Cheap, but not for every request: it takes the engine's own lock.
+    pub fn live_bytes(&self, spaces: &[Space]) -> Result<u64, EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.live_bytes(spaces),
+            Kind::Memory(memory) => Ok(memory.bytes_of(spaces)),
+        }
+    }
+
+    /// Rewrites these spaces without what is overwritten or deleted, so that its bytes are free and no more counted. Reads
+    /// and writes go on meanwhile; blocks for as long as the rewriting takes.
+    pub fn reclaim(&self, spaces: &[Space]) -> Result<(), EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.reclaim(spaces),
+            Kind::Memory(_) => Ok(()),
+        }
+    }
+
+    /// About how many keys a space holds.
+    pub fn key_count(&self, space: Space) -> Result<u64, EngineError> {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.key_count(space),
+            Kind::Memory(memory) => memory.key_count(space),
+        }
+    }
+
+    /// Ends what [`Engine::reclaim`] and the engine itself do behind the scenes, so that closing need not wait for it.
+    /// For the end: nothing may be written any more.
+    pub fn rest(&self) {
+        match &self.0 {
+            Kind::Rocks(rocks) => rocks.rest(),
+            Kind::Memory(_) => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -51,9 +51,22 @@ impl Memory {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        let bytes = |keys: &Arc<Keys>| keys.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        self.0.read().values().map(bytes).sum::<usize>() as u64
+        self.0.read().values().map(bytes).sum()
     }
+
+    pub(crate) fn bytes_of(&self, of: &[Space]) -> u64 {
+        let spaces = self.0.read();
+        of.iter().filter_map(|space| spaces.get(space)).map(bytes).sum()
+    }
+
+    pub(crate) fn key_count(&self, space: Space) -> Result<u64, EngineError> {
+        let spaces = self.0.read();
+        Ok(spaces.get(&space).ok_or(EngineError::UnknownSpace(space))?.len() as u64)
+    }
+}
+
+fn bytes(keys: &Arc<Keys>) -> u64 {
+    keys.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
 }
 
 impl Write {

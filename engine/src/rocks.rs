@@ -3,9 +3,10 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use bytes::Bytes;
+use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, ESTIMATE_NUM_KEYS};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIteratorWithThreadMode,
-    DBRecoveryMode, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    DBRawIteratorWithThreadMode, DBRecoveryMode, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
 use crate::{Batch, Cursor, Durability, EngineError, Options, Space, batch::Write, cursor::Place};
@@ -72,6 +73,40 @@ impl Rocks {
         let files = self.0.live_files().map_err(EngineError::Storage)?;
         let log = self.0.property_int_value("rocksdb.cur-size-all-mem-tables").map_err(EngineError::Storage)?;
         Ok(files.iter().map(|file| file.size as u64).sum::<u64>() + log.unwrap_or(0))
+    }
+
+    pub(crate) fn live_bytes(&self, spaces: &[Space]) -> Result<u64, EngineError> {
+        let mut bytes = 0;
+        for space in spaces {
+            let column = self.column(*space)?;
+            for property in [ESTIMATE_LIVE_DATA_SIZE, CUR_SIZE_ALL_MEM_TABLES] {
+                let value = self.0.property_int_value_cf(column, property).map_err(EngineError::Storage)?;
+                bytes += value.unwrap_or(0);
+            }
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn reclaim(&self, spaces: &[Space]) -> Result<(), EngineError> {
+        let mut options = CompactOptions::default();
+        // Others may go on meanwhile, and so does the engine's own compaction.
+        options.set_exclusive_manual_compaction(false);
+        for space in spaces {
+            let column = self.column(*space)?;
+            self.0.flush_cf(column).map_err(EngineError::Storage)?;
+            self.0.compact_range_cf_opt(column, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn key_count(&self, space: Space) -> Result<u64, EngineError> {
+        let keys =
+            self.0.property_int_value_cf(self.column(space)?, ESTIMATE_NUM_KEYS).map_err(EngineError::Storage)?;
+        Ok(keys.unwrap_or(0))
+    }
+
+    pub(crate) fn rest(&self) {
+        self.0.cancel_all_background_work(false);
     }
 
     fn column(&self, space: Space) -> Result<&ColumnFamily, EngineError> {

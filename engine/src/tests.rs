@@ -137,3 +137,26 @@ fn what_is_pinned_is_one_moment_of_all_spaces() {
         }
     }
 }
+
+#[test]
+fn what_is_overwritten_and_deleted_is_no_more_counted_once_it_is_reclaimed() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+        let write = |value: u8| {
+            let mut batch = Batch::new();
+            (0..64).for_each(|key| batch.put(A, vec![key], vec![value; 64 << 10]));
+            engine.write(batch, Durability::Buffered).expect("written");
+        };
+        let empty = engine.live_bytes(&[A]).expect("counted");
+        (0..4).for_each(write);
+        let full = engine.live_bytes(&[A]).expect("counted");
+        assert!(full - empty >= 4 << 20, "{full}");
+        assert!(engine.live_bytes(&[B]).expect("counted") <= empty);
+        let mut batch = Batch::new();
+        batch.delete_range(A, vec![0], vec![255]);
+        engine.write(batch, Durability::Buffered).expect("written");
+        engine.reclaim(&[A]).expect("reclaimed");
+        let rest = engine.live_bytes(&[A]).expect("counted");
+        assert!(rest < 64 << 10, "{rest}");
+    }
+}

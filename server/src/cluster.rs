@@ -1,15 +1,20 @@
-//! etcd's `Cluster` and `Maintenance` services, as far as one member has something to say.
+//! etcd's `Cluster` service.
+//!
+//! - Members are known by what they told of themselves through the log: every member lists the same ones.
+//! - This version has no transport between members, so that no second one could start: whoever would make the cluster
+//!   wait for one, or end it, is refused as etcd refuses what would cost the cluster its quorum.
 
 use std::sync::Arc;
 
-use proto::etcdserverpb::{self as pb, cluster_server::Cluster, maintenance_server::Maintenance};
-use tokio_stream::wrappers::ReceiverStream;
+use proto::etcdserverpb::{self as pb, cluster_server::Cluster};
+use store::{Answer, Command, Member, MemberChange, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    ETCD_API_VERSION,
-    core::Core,
-    snapshot::{self, Snapshots},
+    core::{Caller, Core},
+    kv::mismatched,
+    status::{bad_member_urls, not_a_learner, not_enough_started_members, refused},
+    urls::peer_urls,
 };
 
 /// Who belongs to the cluster.
@@ -25,113 +30,88 @@ impl Cluster for ClusterFace {
         if request.into_inner().linearizable {
             self.0.confirm_read().await?;
         }
-        let config = &self.0.config;
-        let member = pb::Member {
-            id: self.0.member.0,
-            name: config.name.clone(),
-            peer_ur_ls: config.advertise_peer_urls.clone(),
-            client_ur_ls: config.advertise_client_urls.clone(),
-            is_learner: false,
-        };
-        let header = Some(self.0.header_without_revision());
-        Ok(Response::new(pb::MemberListResponse { header, members: vec![member] }))
+        Ok(Response::new(pb::MemberListResponse { header: self.header(), members: self.members() }))
     }
+
     async fn member_add(
         &self,
-        _request: Request<pb::MemberAddRequest>,
+        request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
+        let urls = peer_urls(&request.into_inner().peer_ur_ls).ok_or_else(bad_member_urls)?;
+        self.0.confirm_read().await?;
+        let members = self.0.view.members();
+        if members.iter().flat_map(|member| &member.peer_urls).any(|url| urls.contains(url)) {
+            return Err(refused(&Refusal::PeerUrlExists));
+        }
+        Err(not_enough_started_members())
     }
 
     async fn member_remove(
         &self,
-        _request: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
+        self.known(request.into_inner().id).await?;
+        Err(not_enough_started_members())
     }
 
     async fn member_update(
         &self,
-        _request: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
+        let request = request.into_inner();
+        self.known(request.id).await?;
+        let peer_urls = peer_urls(&request.peer_ur_ls).ok_or_else(bad_member_urls)?;
+        change_member(&self.0, MemberChange::PeerUrls { id: request.id, peer_urls }).await?;
+        Ok(Response::new(pb::MemberUpdateResponse { header: self.header(), members: self.members() }))
     }
 
     async fn member_promote(
         &self,
-        _request: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
+        self.known(request.into_inner().id).await?;
+        Err(not_a_learner())
     }
 }
 
-/// How the member is.
-#[derive(Clone, Debug)]
-pub(crate) struct MaintenanceFace {
-    pub(crate) core: Arc<Core>,
-    pub(crate) state: engine::Engine,
-    pub(crate) snapshots: Snapshots,
+impl ClusterFace {
+    /// Cluster headers tell no revision, as in etcd.
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        Some(self.0.header_without_revision())
+    }
+
+    fn members(&self) -> Vec<pb::Member> {
+        self.0.view.members().into_iter().map(wire_member).collect()
+    }
+
+    async fn known(&self, id: u64) -> Result<(), Status> {
+        self.0.confirm_read().await?;
+        let is_known = self.0.view.members().iter().any(|member| member.id == id);
+        if is_known { Ok(()) } else { Err(refused(&Refusal::MemberNotFound)) }
+    }
 }
 
-#[tonic::async_trait]
-impl Maintenance for MaintenanceFace {
-    async fn status(&self, _request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
-        let raft = self.core.raft.status();
-        let bytes = self.state.disk_bytes().map_err(|error| Status::unknown(format!("etcdserver: {error}")))?;
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let errors = if raft.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
-        Ok(Response::new(pb::StatusResponse {
-            header: Some(self.core.header(self.core.view.revision())),
-            version: ETCD_API_VERSION.to_owned(),
-            db_size: bytes,
-            leader: raft.leader.map_or(0, |leader| leader.0),
-            raft_index: raft.log_index,
-            raft_term: raft.term,
-            raft_applied_index: raft.applied_index,
-            errors,
-            db_size_in_use: bytes,
-            is_learner: false,
-            storage_version: ETCD_API_VERSION.to_owned(),
-            db_size_quota: 0,
-            downgrade_info: None,
-        }))
-    }
-    async fn alarm(&self, _request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
-    }
+fn wire_member(member: Member) -> pb::Member {
+    let Member { id, name, peer_urls, client_urls } = member;
+    pb::Member { id, name, peer_ur_ls: peer_urls, client_ur_ls: client_urls, is_learner: false }
+}
 
-    async fn defragment(
-        &self,
-        _request: Request<pb::DefragmentRequest>,
-    ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
-    }
+/// Tells the cluster who this member is, unless that is known.
+pub(crate) async fn publish(core: &Core) -> Result<(), Status> {
+    let config = &core.config;
+    let known = core.view.members().into_iter().find(|member| member.id == core.member.0);
+    let told = Member {
+        id: core.member.0,
+        name: config.name.clone(),
+        peer_urls: known.as_ref().map_or_else(|| config.advertise_peer_urls.clone(), |known| known.peer_urls.clone()),
+        client_urls: config.advertise_client_urls.clone(),
+    };
+    if known.as_ref() == Some(&told) { Ok(()) } else { change_member(core, MemberChange::Publish(told)).await }
+}
 
-    async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
-    }
-
-    async fn hash_kv(&self, _request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
-    }
-
-    async fn move_leader(
-        &self,
-        _request: Request<pb::MoveLeaderRequest>,
-    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
-    }
-
-    async fn downgrade(
-        &self,
-        _request: Request<pb::DowngradeRequest>,
-    ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
-    }
-
-    type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
-
-    async fn snapshot(&self, _request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Ok(Response::new(snapshot::stream(&self.core, self.state.clone(), &self.snapshots)))
+async fn change_member(core: &Core, change: MemberChange) -> Result<(), Status> {
+    match core.propose(&Command::Member(change), Caller::ControlPlane, &core.config.store).await? {
+        Answer::Member(_) => Ok(()),
+        other => Err(mismatched(&other)),
     }
 }

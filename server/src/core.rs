@@ -6,17 +6,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::etcdserverpb::ResponseHeader;
 use raft::{ClusterId, MemberId, Raft};
-use store::{Answer, Command, Failure, Lessor, View};
+use store::{Alarm, AlarmChange, AlarmKind, Answer, Command, Failure, Lessor, Refusal, View};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
+use tracing::warn;
 use types::{KeyRange, Revision};
 
 use crate::{
     Config,
     clock::Clock,
     machine::{self, StateMachine},
-    status::{failed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
+    maintenance::change_alarm,
+    space::Space,
+    status::{broken, failed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
 };
 
 /// Walks over many keys that may run at once, each on a thread that may block; more wait.
@@ -27,6 +30,7 @@ const LONG_READS_MAX: usize = 64;
 pub(crate) struct Core {
     pub(crate) raft: Raft<StateMachine>,
     pub(crate) view: View,
+    pub(crate) space: Arc<Space>,
     /// There is a trust domain, and so a mesh whose keys only the mesh API writes.
     guards_mesh: bool,
     pub(crate) lessor: Arc<Mutex<Lessor>>,
@@ -52,7 +56,7 @@ pub(crate) enum Caller {
 impl Core {
     pub(crate) fn new(
         raft: Raft<StateMachine>,
-        view: View,
+        (view, space): (View, Arc<Space>),
         guards_mesh: bool,
         lessor: Arc<Mutex<Lessor>>,
         clock: Clock,
@@ -61,7 +65,7 @@ impl Core {
     ) -> Self {
         let long_reads = Semaphore::new(LONG_READS_MAX);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { raft, view, guards_mesh, lessor, clock, config, cluster, member, tasks, stop, long_reads }
+        Self { raft, view, space, guards_mesh, lessor, clock, config, cluster, member, tasks, stop, long_reads }
     }
 
     /// The header of an answer given at `revision`.
@@ -88,6 +92,7 @@ impl Core {
     ) -> Result<Answer, Status> {
         store::validate(command, limits).map_err(|refusal| refused(&refusal))?;
         self.guard_mesh_keys(command, caller)?;
+        self.guard_space(command).await?;
         let encoded = command.encode();
         limits.size(&encoded).map_err(|refusal| refused(&refusal))?;
         let proposal = self.raft.propose(machine::store_command(&encoded));
@@ -124,6 +129,20 @@ impl Core {
         Duration::from_secs(5) + 2 * self.config.election_timeout
     }
 
+    /// Refuses what there is no room for, and has the alarm raised everywhere. Apply decides by the alarm alone.
+    async fn guard_space(&self, command: &Command) -> Result<(), Status> {
+        let has_room = || self.space.has_room_for(command).map_err(|error| broken(&error));
+        if has_room()? || (self.space.reclaim_swept(&self.view).await && has_room()?) {
+            return Ok(());
+        }
+        let alarm = Alarm { kind: AlarmKind::NoSpace, member: self.member.0 };
+        if !self.view.alarms().contains(&alarm) {
+            warn!(quota_bytes = self.space.quota_bytes(), "the space quota is used up");
+            Box::pin(change_alarm(self, AlarmChange { alarm, raised: true })).await?;
+        }
+        Err(refused(&Refusal::NoSpace))
+    }
+
     /// In a mesh, `/mesh/` is written only by those whom the mesh API has authenticated.
     fn guard_mesh_keys(&self, command: &Command, caller: Caller) -> Result<(), Status> {
         let guarded = self.guards_mesh && caller == Caller::Client;
@@ -138,7 +157,9 @@ impl Core {
             Command::Put(put) => is_mesh_key(&put.key),
             Command::DeleteRange(delete) => mesh_keys().overlaps(&delete.keys),
             Command::Txn(txn) => txn_writes_mesh_keys(txn),
-            Command::Compact(_) | Command::LeaseGrant(_) => false,
+            Command::Compact(_) | Command::LeaseGrant(_) | Command::Alarm(_) | Command::Member(_) | Command::Settle => {
+                false
+            }
             Command::LeaseRevoke(revoke) => {
                 for &id in revoke.ids.iter().filter(|&&id| self.view.lease(id).is_some()) {
                     if self.view.lease_keys(id)?.iter().any(is_mesh_key) {

@@ -9,6 +9,7 @@ use types::KeyRange;
 
 use crate::{
     core::{Caller, Core},
+    range_stream,
     status::refused,
     wire,
 };
@@ -37,13 +38,19 @@ impl Kv for KvFace {
         Ok(Response::new(wire::range_response(answer, header)))
     }
 
-    type RangeStreamStream = futures_util::stream::Empty<Result<pb::RangeStreamResponse, Status>>;
+    type RangeStreamStream = range_stream::Chunks;
 
     async fn range_stream(
         &self,
-        _request: Request<pb::RangeRequest>,
+        request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(Status::unimplemented("etcdserver: not implemented"))
+        let request = request.into_inner();
+        let serializable = request.serializable;
+        let range = range_stream::checked(wire::range(request)?)?;
+        if !serializable {
+            self.core.confirm_read().await?;
+        }
+        Ok(Response::new(range_stream::start(&self.core, range)))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {

@@ -16,6 +16,8 @@ use crate::{
     status::{not_confirmed, refused},
 };
 
+/// Renewals of one stream that are made together, of those that have arrived.
+const KEEP_ALIVE_BATCH_MAX: usize = 1024;
 /// Answers of a keep-alive stream that wait for a slow client; then its requests wait too.
 const KEEP_ALIVE_QUEUE_MAX: usize = 64;
 
@@ -67,14 +69,28 @@ impl Lease for LeaseFace {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let mut requests = request.into_inner();
+        let mut requests = request.into_inner().ready_chunks(KEEP_ALIVE_BATCH_MAX);
         let (answers, stream) = mpsc::channel(KEEP_ALIVE_QUEUE_MAX);
         let core = Arc::clone(&self.core);
         self.core.tasks.spawn(async move {
-            while let Some(Some(Ok(request))) = core.stop.run_until_cancelled(requests.next()).await {
-                let answer = keep_alive(&core, request.id).await;
-                let failed = answer.is_err();
-                if answers.send(answer).await.is_err() || failed {
+            while let Some(Some(batch)) = core.stop.run_until_cancelled(requests.next()).await {
+                let asked = batch.len();
+                let ids: Vec<i64> = batch.into_iter().map_while(|request| Some(request.ok()?.id)).collect();
+                let broken = ids.len() < asked;
+                match keep_alive(&core, ids).await {
+                    Ok(renewed) => {
+                        for answer in renewed {
+                            if answers.send(Ok(answer)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(status) => {
+                        let _client_gone = answers.send(Err(status)).await.is_err();
+                        return;
+                    }
+                }
+                if broken {
                     return;
                 }
             }
@@ -123,17 +139,19 @@ impl LeaseFace {
     }
 }
 
-/// Renews a lease. An unknown one is no error, but has a TTL of 0; the revision is that before the renewal.
-async fn keep_alive(core: &Core, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+/// Renews leases, all of them after one round of questions whether this member still leads. An unknown one is no error,
+/// but has a TTL of 0; the revision is that before the renewal.
+async fn keep_alive(core: &Core, ids: Vec<i64>) -> Result<Vec<pb::LeaseKeepAliveResponse>, Status> {
     core.confirm_read().await?;
     let header = Some(core.header(core.view.revision()));
-    let renewal = LeaseId::new(id).map(|lease| core.lessor.lock().renew(lease, core.clock.now()));
-    let ttl = match renewal {
-        Some(Renewal::Renewed(ttl)) => seconds(ttl),
-        Some(Renewal::Gone) | None => 0,
-        Some(Renewal::NotLeading) => return Err(not_confirmed(&raft::ReadError::NotLeader { leader: None })),
+    let mut lessor = core.lessor.lock();
+    let now = core.clock.now();
+    let renew = |id| match LeaseId::new(id).map(|lease| lessor.renew(lease, now)) {
+        Some(Renewal::Renewed(ttl)) => Ok(pb::LeaseKeepAliveResponse { header, id, ttl: seconds(ttl) }),
+        Some(Renewal::Gone) | None => Ok(pb::LeaseKeepAliveResponse { header, id, ttl: 0 }),
+        Some(Renewal::NotLeading) => Err(not_confirmed(&raft::ReadError::NotLeader { leader: None })),
     };
-    Ok(pb::LeaseKeepAliveResponse { header, id, ttl })
+    ids.into_iter().map(renew).collect()
 }
 
 fn named(id: i64) -> Result<LeaseId, Status> {

@@ -11,17 +11,26 @@
 
 mod clock;
 mod cluster;
+mod compactor;
 mod config;
 mod core;
+mod election;
 mod expiry;
 mod ids;
 mod kv;
 mod lease;
 mod ledger;
+mod lock;
 mod machine;
+mod maintenance;
 mod member;
+mod range_stream;
+mod session;
+mod settle;
 mod snapshot;
+mod space;
 mod status;
+mod urls;
 mod watch;
 mod wire;
 

@@ -3,12 +3,13 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 use ca::Ledger;
-use engine::{Engine, Options, Space};
+use engine::{Engine, Options};
 use parking_lot::Mutex;
 use proto::etcdserverpb::{
     cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
+use proto::{v3electionpb::election_server::ElectionServer, v3lockpb::lock_server::LockServer};
 use raft::{Raft, RaftError};
 use store::{Lessor, Store, Sweeper};
 use tokio::task::JoinHandle;
@@ -19,14 +20,21 @@ use tracing::{error, info, warn};
 use crate::{
     Config,
     clock::Clock,
-    cluster::{ClusterFace, MaintenanceFace},
+    cluster::{self, ClusterFace},
+    compactor,
     core::{Caller, Core},
+    election::ElectionFace,
     expiry, ids,
     kv::KvFace,
     lease::LeaseFace,
     ledger::LedgerLog,
+    lock::LockFace,
     machine::{self, StateMachine},
+    maintenance::MaintenanceFace,
+    session::Sessions,
+    settle,
     snapshot::{self, SnapshotError, Snapshots},
+    space::{self, Space},
     watch::WatchFace,
 };
 
@@ -65,6 +73,9 @@ pub enum ServerError {
     /// No agreement is possible with what is on disk, or no more.
     #[error(transparent)]
     Raft(#[from] RaftError),
+    /// The cluster did not take what this member is.
+    #[error("cannot tell the cluster of this member: {0}")]
+    Unpublished(String),
 }
 
 /// A running member. Stop it with [`Member::shutdown`]; dropping it leaves the disk as a crash would.
@@ -99,9 +110,17 @@ impl Member {
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
         let guards_mesh = ledger_view.genesis()?.is_some();
-        let core = Arc::new(Core::new(raft, view, guards_mesh, lessor, clock, config, (cluster, member)));
+        let space = Space::new(state.clone(), config.store.quota_backend_bytes);
+        let space =
+            Arc::new(space.map_err(|source| ServerError::Engine { path: config.data_dir.join(STATE), source })?);
+        let core = Arc::new(Core::new(raft, (view, space), guards_mesh, lessor, clock, config, (cluster, member)));
+        let published = cluster::publish(&core).await;
+        published.map_err(|status| ServerError::Unpublished(status.message().to_owned()))?;
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
-        let background = vec![expiry, tokio::spawn(sweep(sweeper, core.stop.clone()))];
+        let settle = tokio::spawn(settle::run(Arc::clone(&core), core.stop.clone()));
+        let compactor = tokio::spawn(compactor::run(Arc::clone(&core), core.stop.clone()));
+        let space = tokio::spawn(space::run(Arc::clone(&core.space), core.view.clone(), core.stop.clone()));
+        let background = vec![expiry, settle, compactor, space, tokio::spawn(sweep(sweeper, core.stop.clone()))];
         Ok(Self { core, state, ledger: ledger_view, snapshots: Snapshots::default(), background })
     }
 
@@ -128,12 +147,15 @@ impl Member {
         let lease = LeaseFace { core: Arc::clone(core), caller, limits };
         let snapshots = self.snapshots.clone();
         let maintenance = MaintenanceFace { core: Arc::clone(core), state: self.state.clone(), snapshots };
+        let sessions = Sessions { core: Arc::clone(core), kv: kv.clone(), lease: lease.clone() };
         let sized = |kv: KvServer<_>| kv.max_decoding_message_size(request_bytes).max_encoding_message_size(usize::MAX);
         Routes::new(sized(KvServer::new(kv)))
             .add_service(WatchServer::new(WatchFace(Arc::clone(core))).max_encoding_message_size(usize::MAX))
             .add_service(LeaseServer::new(lease).max_encoding_message_size(usize::MAX))
             .add_service(ClusterServer::new(ClusterFace(Arc::clone(core))))
             .add_service(MaintenanceServer::new(maintenance))
+            .add_service(LockServer::new(LockFace(sessions.clone())))
+            .add_service(ElectionServer::new(ElectionFace(sessions)))
     }
 
     /// The CA's ledger as this member has applied it.
@@ -164,7 +186,9 @@ impl Member {
                 warn!(%error, "a task of the member had panicked");
             }
         }
-        Ok(self.core.raft.shutdown().await?)
+        let stopped = self.core.raft.shutdown().await;
+        self.state.rest();
+        Ok(stopped?)
     }
 
     /// The member's id.
@@ -217,7 +241,7 @@ pub(crate) fn open_state(path: PathBuf) -> Result<Engine, ServerError> {
     open(path, &[Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat())
 }
 
-fn open(path: PathBuf, spaces: &[Space]) -> Result<Engine, ServerError> {
+fn open(path: PathBuf, spaces: &[engine::Space]) -> Result<Engine, ServerError> {
     Engine::open(&path, spaces, &Options::default()).map_err(|source| ServerError::Engine { path, source })
 }
 

@@ -27,6 +27,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::LeaseNotFound(_) => Status::not_found("etcdserver: requested lease not found"),
         Refusal::LeaseExists(_) => Status::failed_precondition("etcdserver: lease already exists"),
         Refusal::LeaseTtlTooLarge => Status::out_of_range("etcdserver: too large lease TTL"),
+        Refusal::MemberNotFound => Status::not_found("etcdserver: member not found"),
+        Refusal::PeerUrlExists => Status::failed_precondition("etcdserver: Peer URLs already exists"),
+        Refusal::NoSpace => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
+        Refusal::Corrupt => Status::data_loss("etcdserver: corrupt cluster"),
     }
 }
 
@@ -47,6 +51,12 @@ pub(crate) fn failed(failure: &Failure) -> Status {
             Status::unknown(format!("etcdserver: {broken}"))
         }
     }
+}
+
+/// A question about this member's own disk that has no answer.
+pub(crate) fn broken(error: &engine::EngineError) -> Status {
+    error!(%error, "the engine cannot be asked");
+    Status::unknown(format!("etcdserver: {error}"))
 }
 
 /// A write that has no answer.
@@ -89,4 +99,96 @@ pub(crate) fn mesh_keys_are_reserved() -> Status {
     Status::permission_denied(
         "keys under /mesh/ are written only through the mesh API: use 'meshstore mesh apply' or 'meshstore mesh delete'",
     )
+}
+
+/// A question that only the leader answers.
+pub(crate) fn not_leader() -> Status {
+    Status::failed_precondition("etcdserver: not leader")
+}
+
+/// The leadership cannot go to who was named.
+pub(crate) fn bad_leader_transferee() -> Status {
+    Status::failed_precondition("etcdserver: bad leader transferee")
+}
+
+/// A version that is not spelled as one.
+pub(crate) fn wrong_downgrade_version_format() -> Status {
+    Status::invalid_argument("etcdserver: wrong downgrade target version format")
+}
+
+/// A version that is not the one before this.
+pub(crate) fn invalid_downgrade_version() -> Status {
+    Status::invalid_argument("etcdserver: invalid downgrade target version")
+}
+
+/// There is no downgrade to cancel.
+pub(crate) fn no_downgrade_in_progress() -> Status {
+    Status::failed_precondition("etcdserver: no inflight downgrade job")
+}
+
+/// A downgrade that etcd could do and this store cannot: its data is in no version of etcd's own format.
+pub(crate) fn downgrades_by_export() -> Status {
+    Status::failed_precondition(
+        "etcdserver: this member's data is not in etcd's own format: use 'meshstore snapshot export' to move to etcd",
+    )
+}
+
+/// An action that the API does not have.
+pub(crate) fn unknown_method() -> Status {
+    Status::unknown("etcdserver: unknown method")
+}
+
+/// A streamed range in another order than that of the keys.
+pub(crate) fn stream_in_key_order_only() -> Status {
+    Status::unimplemented("RangeStream does not support custom sort orders")
+}
+
+/// A streamed range of some revisions only.
+pub(crate) fn stream_without_filters_only() -> Status {
+    Status::unimplemented("RangeStream does not support revision filters")
+}
+
+/// The member is about to end.
+pub(crate) fn server_stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+/// What etcd's lock and election services say of an error of the services below them: its words, without its code.
+pub(crate) fn without_code(status: &Status) -> Status {
+    Status::unknown(status.message())
+}
+
+/// A lock's waiter whose key has gone meanwhile.
+pub(crate) fn session_expired() -> Status {
+    Status::unknown("mutex: session is expired")
+}
+
+/// An election that nobody has won.
+pub(crate) fn no_leader_elected() -> Status {
+    Status::unknown("election: no leader")
+}
+
+/// A leader that is none, or none any more.
+pub(crate) fn not_elected() -> Status {
+    Status::unknown("election: not leader")
+}
+
+/// A request of a leader that does not say which.
+pub(crate) fn no_leader_key() -> Status {
+    Status::unknown(r#""leader" field must be provided"#)
+}
+
+/// Addresses that are none.
+pub(crate) fn bad_member_urls() -> Status {
+    Status::invalid_argument("etcdserver: given member URLs are invalid")
+}
+
+/// A change of the members after which they could agree on nothing.
+pub(crate) fn not_enough_started_members() -> Status {
+    Status::failed_precondition("etcdserver: re-configuration failed due to not enough started members")
+}
+
+/// A promotion of who votes already.
+pub(crate) fn not_a_learner() -> Status {
+    Status::failed_precondition("etcdserver: can only promote a learner member")
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use types::{LeaseId, Revision};
 
+use crate::{Alarm, Member};
+
 /// One version of one key. Source: etcd v3 `mvccpb.KeyValue`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyValue {
@@ -55,6 +57,12 @@ pub enum Answer {
     LeaseGrant(LeaseGrantAnswer),
     /// To a revoke.
     LeaseRevoke(LeaseRevokeAnswer),
+    /// To an alarm raised or cleared.
+    Alarm(AlarmAnswer),
+    /// To what a member is.
+    Member(MemberAnswer),
+    /// To a piece of the deletes of leases that have ended.
+    Settle(SettleAnswer),
 }
 
 /// A key was written.
@@ -139,4 +147,31 @@ pub struct LeaseRevokeAnswer {
     pub revision: Revision,
     /// Those that existed, in the order in which they ended.
     pub revoked: Vec<LeaseId>,
+}
+
+/// An alarm was raised or cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmAnswer {
+    /// The store's revision, which alarms do not move.
+    pub revision: Revision,
+    /// The alarm: raised now, or before already; cleared now. `None` if it was to be cleared and was not raised.
+    pub alarm: Option<Alarm>,
+}
+
+/// A member is known as this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberAnswer {
+    /// The store's revision, which members do not move.
+    pub revision: Revision,
+    /// What it is now.
+    pub member: Member,
+}
+
+/// Some more keys of leases that have ended are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettleAnswer {
+    /// The store's revision, which this does not move.
+    pub revision: Revision,
+    /// Whether none is left.
+    pub is_settled: bool,
 }

@@ -10,7 +10,7 @@ use std::{num::NonZeroU64, time::Duration};
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
 
-use crate::Refusal;
+use crate::{AlarmChange, MemberChange, Refusal};
 
 /// One entry of the log. Encoded by [`Command::encode`], read back by [`Command::decode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,12 @@ pub enum Command {
     LeaseGrant(LeaseGrant),
     /// Ends leases and deletes their keys.
     LeaseRevoke(LeaseRevoke),
+    /// Raises or clears an alarm.
+    Alarm(AlarmChange),
+    /// Tells of a member.
+    Member(MemberChange),
+    /// Deletes some more keys of leases that have ended with many; nothing that a reader sees changes.
+    Settle,
 }
 
 /// Writes one key. Source: etcd v3 `PutRequest`.

@@ -59,6 +59,18 @@ pub enum Refusal {
     /// A TTL above [`LEASE_TTL_MAX`](crate::LEASE_TTL_MAX).
     #[error("too large lease TTL")]
     LeaseTtlTooLarge,
+    /// No member of this id.
+    #[error("member not found")]
+    MemberNotFound,
+    /// Another member has a peer address.
+    #[error("peer URL exists")]
+    PeerUrlExists,
+    /// A member's quota is used up: delete, compact, and clear the alarm.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// A member's state differs from the others': nothing is written until a person has looked.
+    #[error("corrupt cluster")]
+    Corrupt,
 }
 
 /// What is broken beneath the store.
@@ -75,6 +87,9 @@ pub enum StoreError {
         /// What is wrong with it; never the row's own bytes.
         what: &'static str,
     },
+    /// The end of a lease with many keys is not all on the engine yet: try again, with the member running.
+    #[error("a lease with many keys is about to end")]
+    Unsettled,
     /// The system has no thread for the watches.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),

@@ -9,14 +9,19 @@
 //! - A reader sees a batch wholly or not at all, and never waits for a writer.
 //! - Old history is forgotten logically when a compaction is applied, and physically by the [`Sweeper`], later.
 
+mod alarm;
 mod answer;
 mod apply;
+mod chunk;
 mod codec;
 mod command;
+mod ending;
 mod error;
+mod hash;
 mod layout;
 mod lessor;
 mod limits;
+mod member;
 mod rows;
 mod snapshot;
 mod sweep;
@@ -29,18 +34,22 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use alarm::{Alarm, AlarmChange, AlarmKind};
 pub use answer::{
-    Answer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseGrantAnswer, LeaseRevokeAnswer, OpAnswer, PutAnswer,
-    RangeAnswer, TxnAnswer,
+    AlarmAnswer, Answer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseGrantAnswer, LeaseRevokeAnswer, MemberAnswer,
+    OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
 };
 pub use apply::Store;
+pub use chunk::Chunk;
 pub use command::{
     Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Op, Order,
     OrderBy, Put, PutLease, PutValue, Range, ReadOnlyTxn, Show, Txn,
 };
 pub use error::{DecodeError, Failure, Refusal, StoreError};
+pub use hash::KeyHash;
 pub use lessor::{Lessor, Renewal};
-pub use limits::{LEASE_TTL_MAX, Limits, QueueLimits};
+pub use limits::{AutoCompaction, LEASE_TTL_MAX, Limits, QueueLimits};
+pub use member::{Member, MemberChange};
 pub use sweep::{Sweep, Sweeper};
 pub use transfer::{Export, Load, LoadError, Loaded, Step, Steps};
 pub use validate::{validate, validate_range, validate_read_only};

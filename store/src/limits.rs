@@ -2,7 +2,7 @@
 //!
 //! Owns: every limit of this room and its default.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::Refusal;
 /// Longest lease that can be granted: 9 000 000 000 s. Source: etcd `lease.MaxLeaseTTL`.
 pub const LEASE_TTL_MAX: Duration = Duration::from_hours(2_500_000);
 
-/// Limits of one member's store. Only [`validate`](crate::validate()) and queues depend on them, never what apply does.
+/// Limits of one member's store. What apply does depends on none of them.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Most compares, and most operations of a branch; a transaction inside has what its parent left. Default 128.
@@ -24,10 +24,25 @@ pub struct Limits {
     pub watch_queue: QueueLimits,
     /// What the hub may hold that is not yet handed to streams before every watcher lags.
     pub watch_feed: QueueLimits,
+    /// Bytes that keys and their history may take before the alarm NOSPACE is raised: 0 is 2 GiB, below 0 is no bound.
+    /// Source: etcd `--quota-backend-bytes`. Default 0.
+    pub quota_backend_bytes: i64,
+    /// Whether and how history is compacted by itself. Source: etcd `--auto-compaction-mode`, `--auto-compaction-retention`
+    /// (a retention of 0 is `None`). Default `None`.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Rows of history that a sweep looks at before it pauses. Default 1024.
     pub sweep_rows: usize,
     /// How long a sweep pauses. Default 10 ms.
     pub sweep_pause: Duration,
+}
+
+/// How much history is kept when the leader compacts by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// That of this long. More than 0. Source: etcd mode `periodic`.
+    Periodic(Duration),
+    /// This many revisions. Source: etcd mode `revision`.
+    Revisions(NonZeroU64),
 }
 
 /// The bound of a queue of revisions; whichever is reached first.
@@ -47,6 +62,8 @@ impl Default for Limits {
             lease_ttl_min: Duration::from_secs(2),
             watch_queue: QueueLimits { revisions: 1024, bytes: 8 << 20 },
             watch_feed: QueueLimits { revisions: 65_536, bytes: 64 << 20 },
+            quota_backend_bytes: 0,
+            auto_compaction: None,
             sweep_rows: 1024,
             sweep_pause: Duration::from_millis(10),
         }

@@ -9,7 +9,7 @@
 //! - What apply and readers do does not depend on how far a sweep is.
 //! - A sweep that was cut short starts again where it was; deleting a row twice is harmless.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use engine::{Batch, Durability};
@@ -54,9 +54,10 @@ impl Sweeper {
     /// # Errors
     /// [`StoreError`] if the engine fails.
     pub async fn run(mut self) -> Result<(), StoreError> {
-        let mut compacted = self.shared.compacted.subscribe();
+        let (mut compacted, mut endings) = (self.shared.compacted.subscribe(), self.shared.endings.subscribe());
         loop {
             compacted.mark_unchanged();
+            endings.mark_unchanged();
             let blocking = tokio::task::spawn_blocking(move || {
                 let step = self.step();
                 (self, step)
@@ -66,8 +67,10 @@ impl Sweeper {
             match step? {
                 Sweep::More => tokio::time::sleep(self.shared.limits.sweep_pause).await,
                 Sweep::Done => {
-                    if compacted.changed().await.is_err() {
-                        return Ok(());
+                    tokio::select! {
+                        Ok(()) = compacted.changed() => {}
+                        Ok(()) = endings.changed() => {}
+                        else => return Ok(()),
                     }
                 }
             }
@@ -84,9 +87,11 @@ impl Sweeper {
         };
         let mut batch = Batch::new();
         let rest = self.collect(&mut batch, target, from)?;
+        let rows = batch.len() as u64;
         let swept = rest.map_or(target, |rest| Compacted(rest.revision.get() - 1));
         batch.put(layout::META, layout::SWEPT_KEY, Bytes::copy_from_slice(&swept.0.to_be_bytes()));
         self.shared.engine.write(batch, Durability::Buffered)?;
+        self.shared.swept_rows.fetch_add(rows, Ordering::Relaxed);
         self.under_way = rest.map(|from| UnderWay { target, from });
         self.shared.swept.send_replace(swept);
         Ok(if self.under_way.is_some() { Sweep::More } else { Sweep::Done })
@@ -94,7 +99,10 @@ impl Sweeper {
 
     /// The next sweep, if one is due. It starts at the revision that the last one ended with, whose deletes it left.
     fn begin(&self) -> Option<UnderWay> {
-        let (target, swept) = (self.shared.published().compacted, *self.shared.swept.borrow());
+        let (compacted, swept) = (self.shared.published().compacted, *self.shared.swept.borrow());
+        // What is not all on the engine yet is not to be passed by.
+        let settled = self.shared.endings.borrow().unsettled().map_or(i64::MAX, |first| first.get() - 1);
+        let target = Compacted(compacted.0.min(settled));
         let revision = Revision::new(swept.0).unwrap_or(Revision::FIRST);
         (swept < target).then_some(UnderWay { target, from: Point { revision, place: 0 } })
     }

@@ -28,7 +28,12 @@ pub fn validate(command: &Command, limits: &Limits) -> Result<(), Refusal> {
             no_double_write(txn)
         }
         Command::LeaseGrant(LeaseGrant { ttl, .. }) if *ttl > LEASE_TTL_MAX => Err(Refusal::LeaseTtlTooLarge),
-        Command::Compact(_) | Command::LeaseGrant(_) | Command::LeaseRevoke(_) => Ok(()),
+        Command::Compact(_)
+        | Command::LeaseGrant(_)
+        | Command::LeaseRevoke(_)
+        | Command::Alarm(_)
+        | Command::Member(_)
+        | Command::Settle => Ok(()),
     }
 }
 

@@ -6,7 +6,14 @@
 //! - A read at a revision is decided against the compaction that is published when the rows are read, so that it
 //!   never misses what a sweep has taken.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use engine::Engine;
@@ -15,11 +22,17 @@ use tokio::sync::watch;
 use types::{LeaseId, Revision};
 
 use crate::{
-    Failure, Limits, Range, RangeAnswer, ReadOnlyTxn, Refusal, StoreError, TxnAnswer, WatchHub,
+    Alarm, Failure, Limits, Member, Range, RangeAnswer, ReadOnlyTxn, Refusal, StoreError, TxnAnswer, WatchHub,
+    alarm::Alarms,
     answer::OpAnswer,
+    ending::Endings,
     layout::{self, Compacted},
+    member::Members,
     snapshot::Snapshot,
 };
+
+/// Between two looks whether history is all there.
+const HISTORY_POLL: Duration = Duration::from_millis(5);
 
 /// One lease, as it was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +57,14 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) published: RwLock<Published>,
     pub(crate) leases: RwLock<BTreeMap<LeaseId, Duration>>,
+    pub(crate) alarms: RwLock<Alarms>,
+    pub(crate) members: RwLock<Members>,
+    /// The leases whose keys are not all deleted on the engine.
+    pub(crate) endings: watch::Sender<Endings>,
     /// The compaction up to which dead rows are gone.
     pub(crate) swept: watch::Sender<Compacted>,
+    /// Rows that sweeps have deleted since the store was opened.
+    pub(crate) swept_rows: AtomicU64,
     /// The compaction that is published; wakes the sweeper.
     pub(crate) compacted: watch::Sender<Compacted>,
 }
@@ -62,14 +81,23 @@ impl Shared {
         *self.published.read()
     }
 
+    /// Blocks until history up to a revision is on the engine: it is not while a lease with many keys ends.
+    pub(crate) fn wait_for_history(&self, through: Revision) {
+        while self.endings.borrow().unsettled().is_some_and(|first| first <= through) {
+            std::thread::sleep(HISTORY_POLL);
+        }
+    }
+
     /// What is published, with cursors that miss nothing of it.
     ///
     /// The rows are pinned first: what a sweep took before that, a published compaction forbids to read.
     pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
         let published = self.published();
+        // Before the rows are pinned: when an ending is gone from the list, its deletes are among the rows.
+        let endings = self.endings.borrow().clone();
         let cursor = self.engine.cursor(layout::KEYS)?;
         let compacted = self.published().compacted;
-        Ok(Snapshot::published(cursor, published.revision, compacted))
+        Ok(Snapshot::published(cursor, published.revision, compacted, endings))
     }
 }
 
@@ -133,6 +161,41 @@ impl View {
     pub fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Failure> {
         self.lease(id).ok_or(Refusal::LeaseNotFound(id))?;
         Ok(layout::attached(&self.shared.engine, id)?)
+    }
+
+    /// Rows that sweeps have deleted since the store was opened. Their space is free once the engine has rewritten what
+    /// they lay among.
+    pub fn swept_rows(&self) -> u64 {
+        self.shared.swept_rows.load(Ordering::Relaxed)
+    }
+
+    /// About how many rows the history of keys takes, those included that are swept and not rewritten yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the engine fails.
+    pub fn history_rows(&self) -> Result<u64, StoreError> {
+        Ok(self.shared.engine.key_count(layout::KEYS)? + self.shared.engine.key_count(layout::HISTORY)?)
+    }
+
+    /// The alarms that are raised, by kind and member.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.shared.alarms.read().raised().collect()
+    }
+
+    /// The members of the cluster, by id.
+    pub fn members(&self) -> Vec<Member> {
+        self.shared.members.read().all()
+    }
+
+    /// Returns while there are leases that have ended and whose keys are not all deleted on the engine: one member has to
+    /// propose [`Command::Settle`](crate::Command::Settle) until there are none.
+    pub async fn unsettled(&self) {
+        let mut endings = self.shared.endings.subscribe();
+        endings.wait_for(|endings| !endings.is_empty()).await.expect("the sender lives as long as this view");
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Where changes can be watched.

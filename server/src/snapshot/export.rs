@@ -4,13 +4,15 @@ use std::{
     fs::{self, File},
     io::{self, Seek, SeekFrom, Write},
     path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use bbolt::Writer;
 use ca::Ledger;
 use engine::{Engine, Pinned, Read};
 use serde_json::json;
-use store::Export;
+use store::{Export, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +22,11 @@ use super::{
     schema::{self, meta},
 };
 use crate::{ETCD_API_VERSION, core::Core};
+
+/// How long the end of a lease with many keys is waited for.
+const SETTLE_WAIT: Duration = Duration::from_secs(30);
+/// Between two looks whether it is over.
+const SETTLE_POLL: Duration = Duration::from_millis(10);
 
 /// Whose state it is, and how far its log is: etcd wants it in the file, and gives the member that is restored from it
 /// an identity of its own.
@@ -55,7 +62,7 @@ pub(super) fn write(
     stop: &CancellationToken,
     out: impl FnOnce() -> Result<File, SnapshotError>,
 ) -> Result<(File, u64), SnapshotError> {
-    let pinned = state.pin();
+    let pinned = settled(state, stop)?;
     let export = Export::new(&pinned)?;
     let mut writer = Writer::new(out()?)?;
     write_keys(&export, stop, &mut writer)?;
@@ -67,6 +74,19 @@ pub(super) fn write(
     }
     write_ours(&pinned, &mut writer)?;
     Ok(writer.finish()?)
+}
+
+/// A moment of the state at which no lease with many keys is about to end, if one comes in time.
+fn settled<'a>(state: &'a Engine, stop: &CancellationToken) -> Result<Pinned<'a>, SnapshotError> {
+    let started = Instant::now();
+    loop {
+        let pinned = state.pin();
+        match Export::new(&pinned).map(drop) {
+            Err(StoreError::Unsettled) if started.elapsed() < SETTLE_WAIT && !stop.is_cancelled() => sleep(SETTLE_POLL),
+            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok(pinned),
+        }
+    }
 }
 
 fn write_keys(

@@ -2,13 +2,14 @@
 //!
 //! Owns: which leases exist, and that a key goes with its lease.
 //!
-//! - A revoke deletes the lease's keys in key order, in one revision; a lease without keys takes none.
+//! - A revoke deletes the lease's keys in key order, in one revision; a lease without keys takes none. Of many keys the
+//!   rows follow in pieces: see [`super::ending`].
 //! - No deadline is here: the leader's [`Lessor`](crate::Lessor) has them.
 
 use engine::Batch;
 use types::{KeyRange, LeaseId};
 
-use super::{Store, write::Writing};
+use super::{Store, ending::KEYS_AT_ONCE, write::Writing};
 use crate::{Failure, LeaseGrant, LeaseGrantAnswer, LeaseRevoke, LeaseRevokeAnswer, Refusal, StoreError, layout};
 
 impl Store {
@@ -22,6 +23,7 @@ impl Store {
         if self.has_lease(id) {
             return Err(Refusal::LeaseExists(id).into());
         }
+        self.settle_lease(batch, id)?;
         batch.put(layout::LEASES, layout::lease_key(id), layout::lease_value(ttl));
         self.overlay.grant(id, ttl);
         Ok(LeaseGrantAnswer { revision: self.revision, id, ttl })
@@ -32,10 +34,10 @@ impl Store {
         batch: &mut Batch,
         revoke: &LeaseRevoke,
     ) -> Result<LeaseRevokeAnswer, Failure> {
-        let mut revoked = Vec::new();
+        let (mut revoked, mut room) = (Vec::new(), KEYS_AT_ONCE);
         for &id in &revoke.ids {
             if self.has_lease(id) {
-                self.end_lease(batch, id)?;
+                self.end_lease(batch, id, &mut room)?;
                 revoked.push(id);
             }
         }
@@ -45,11 +47,20 @@ impl Store {
         }
     }
 
-    fn end_lease(&mut self, batch: &mut Batch, id: LeaseId) -> Result<(), StoreError> {
-        let keys = self.overlay.keys_of(id, layout::attached(&self.shared.engine, id)?);
-        let mut writing = Writing::new(self, batch);
-        writing.delete(keys.into_iter().map(KeyRange::One), false)?;
-        writing.finish();
+    /// Deletes the lease's keys at once while the command has room for so many, else in pieces afterwards.
+    fn end_lease(&mut self, batch: &mut Batch, id: LeaseId, room: &mut usize) -> Result<(), StoreError> {
+        let mut keys = layout::attached(&self.shared.engine, id)?;
+        if self.overlay.touches_keys_of(id) {
+            keys = self.overlay.keys_of(id, keys).into_iter().collect();
+        }
+        if keys.len() > *room {
+            self.end_in_pieces(batch, id, keys);
+        } else {
+            *room -= keys.len();
+            let mut writing = Writing::new(self, batch);
+            writing.delete(keys.into_iter().map(KeyRange::One), false)?;
+            writing.finish();
+        }
         batch.delete(layout::LEASES, layout::lease_key(id));
         self.overlay.revoke(id);
         Ok(())

@@ -8,12 +8,13 @@
 //! - A command sees what those before it did, written to the engine or not.
 //! - What it does depends on the log alone: on no limit, clock, map order or progress of a sweep.
 
+mod ending;
 mod lease;
 mod overlay;
 mod txn;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use bytes::Bytes;
 use engine::{Batch, Engine, Space};
@@ -23,8 +24,12 @@ use types::Revision;
 
 use self::overlay::Overlay;
 use crate::{
-    Answer, Command, Compact, CompactAnswer, Failure, Limits, Refusal, StoreError, Sweeper, View, WatchHub,
+    AlarmAnswer, AlarmChange, Answer, Command, Compact, CompactAnswer, Failure, Limits, MemberAnswer, MemberChange,
+    Refusal, StoreError, Sweeper, View, WatchHub,
+    alarm::Alarms,
+    ending::Endings,
     layout::{self, Compacted},
+    member::Members,
     snapshot::Snapshot,
     view::{Published, Shared},
     watch::{Feed, RevisionEvents},
@@ -38,14 +43,27 @@ pub struct Store {
     feed: Feed,
     revision: Revision,
     compacted: Compacted,
+    alarms: Alarms,
+    members: Members,
+    endings: Endings,
+    /// Whether alarms, members and endings are published as they are.
+    told: bool,
     overlay: Overlay,
     events: Vec<Arc<RevisionEvents>>,
 }
 
 impl Store {
     /// The spaces that the engine must be opened with.
-    pub const SPACES: &'static [Space] =
-        &[layout::KEYS, layout::HISTORY, layout::LEASES, layout::ATTACHED, layout::META];
+    pub const SPACES: &'static [Space] = &[
+        layout::KEYS,
+        layout::HISTORY,
+        layout::LEASES,
+        layout::ATTACHED,
+        layout::ALARMS,
+        layout::MEMBERS,
+        layout::ENDINGS,
+        layout::META,
+    ];
 
     /// Opens the store that is on the engine; an empty engine is an empty store.
     ///
@@ -53,8 +71,14 @@ impl Store {
     /// [`StoreError`] if the engine cannot be read or holds what no store wrote.
     pub fn open(engine: Engine, limits: Limits) -> Result<(Self, View), StoreError> {
         let published = Published { revision: layout::revision(&engine)?, compacted: layout::compacted(&engine)? };
+        let (alarms, members) = (Alarms::load(&engine)?, Members::load(&engine)?);
+        let endings = Endings::new(layout::endings(&engine)?);
         let shared = Arc::new(Shared {
+            alarms: RwLock::new(alarms.clone()),
+            members: RwLock::new(members.clone()),
+            endings: watch::Sender::new(endings.clone()),
             leases: RwLock::new(layout::leases(&engine)?),
+            swept_rows: AtomicU64::new(0),
             swept: watch::Sender::new(layout::swept(&engine)?),
             compacted: watch::Sender::new(published.compacted),
             published: RwLock::new(published),
@@ -67,6 +91,10 @@ impl Store {
             hub: hub.clone(),
             revision: published.revision,
             compacted: published.compacted,
+            alarms,
+            members,
+            endings,
+            told: true,
             overlay: Overlay::default(),
             events: Vec::new(),
             shared: Arc::clone(&shared),
@@ -78,6 +106,9 @@ impl Store {
     ///
     /// The outer error is this member's disk: the command may be half in the batch, and the member must stop.
     pub fn apply(&mut self, batch: &mut Batch, command: Command) -> Result<Result<Answer, Refusal>, StoreError> {
+        if let Some(refusal) = self.alarms.refusal(&command) {
+            return Ok(Err(refusal));
+        }
         let answer = match command {
             Command::Put(put) => self.put(batch, &put).map(Answer::Put),
             Command::DeleteRange(delete) => self.delete_range(batch, &delete).map(Answer::DeleteRange),
@@ -85,6 +116,9 @@ impl Store {
             Command::Compact(compact) => self.compact(batch, compact).map(Answer::Compact),
             Command::LeaseGrant(grant) => self.lease_grant(batch, grant).map(Answer::LeaseGrant),
             Command::LeaseRevoke(revoke) => self.lease_revoke(batch, &revoke).map(Answer::LeaseRevoke),
+            Command::Alarm(change) => Ok(Answer::Alarm(self.alarm(batch, change))),
+            Command::Member(change) => self.member(batch, change).map(Answer::Member),
+            Command::Settle => self.settle(batch).map(Answer::Settle).map_err(Failure::from),
         };
         match answer {
             Ok(answer) => Ok(Ok(answer)),
@@ -97,6 +131,11 @@ impl Store {
     pub fn publish(&mut self) {
         let published = Published { revision: self.revision, compacted: self.compacted };
         self.overlay.publish_leases(&mut self.shared.leases.write());
+        if !std::mem::replace(&mut self.told, true) {
+            self.shared.alarms.write().clone_from(&self.alarms);
+            self.shared.members.write().clone_from(&self.members);
+            self.shared.endings.send_replace(self.endings.clone());
+        }
         *self.shared.published.write() = published;
         self.overlay.clear();
         self.feed.push(self.events.drain(..), self.revision);
@@ -113,7 +152,7 @@ impl Store {
     /// What commands see: the engine, and over it what the batch has done.
     fn snapshot(&self, revision: Revision) -> Result<Snapshot<'_>, StoreError> {
         let cursor = self.shared.engine.cursor(layout::KEYS)?;
-        Ok(Snapshot::uncommitted(cursor, self.overlay.rows(), revision, self.compacted))
+        Ok(Snapshot::uncommitted(cursor, self.overlay.rows(), revision, self.compacted, self.endings.clone()))
     }
 
     fn compact(&mut self, batch: &mut Batch, compact: Compact) -> Result<CompactAnswer, Failure> {
@@ -127,5 +166,22 @@ impl Store {
         self.compacted = Compacted(asked);
         batch.put(layout::META, layout::COMPACTED_KEY, Bytes::copy_from_slice(&asked.to_be_bytes()));
         Ok(CompactAnswer { revision: self.revision })
+    }
+    fn alarm(&mut self, batch: &mut Batch, change: AlarmChange) -> AlarmAnswer {
+        let differs = self.alarms.change(change);
+        self.told &= !differs;
+        if change.raised {
+            batch.put(layout::ALARMS, change.alarm.key(), Bytes::new());
+        } else {
+            batch.delete(layout::ALARMS, change.alarm.key());
+        }
+        AlarmAnswer { revision: self.revision, alarm: (differs || change.raised).then_some(change.alarm) }
+    }
+
+    fn member(&mut self, batch: &mut Batch, change: MemberChange) -> Result<MemberAnswer, Failure> {
+        let member = self.members.change(change)?;
+        self.told = false;
+        batch.put(layout::MEMBERS, member.key(), member.row());
+        Ok(MemberAnswer { revision: self.revision, member })
     }
 }

@@ -56,6 +56,11 @@ impl Overlay {
         self.attached.entry(id).or_default().insert(key, false);
     }
 
+    /// Whether the batch attached keys to a lease, or detached some.
+    pub(super) fn touches_keys_of(&self, id: LeaseId) -> bool {
+        self.attached.contains_key(&id)
+    }
+
     /// A lease's keys, given those it had before the batch.
     pub(super) fn keys_of(&self, id: LeaseId, before: Vec<Bytes>) -> BTreeSet<Bytes> {
         let mut keys: BTreeSet<Bytes> = before.into_iter().collect();

@@ -30,7 +30,7 @@ pub(super) struct Writing<'a> {
 
 /// The living version of a key.
 #[derive(Clone)]
-struct Current {
+pub(super) struct Current {
     meta: Meta,
     modified: Revision,
     /// Only if it was asked for.
@@ -38,12 +38,12 @@ struct Current {
 }
 
 impl Current {
-    fn of(found: &Found<'_>, with_value: bool) -> Self {
+    pub(super) fn of(found: &Found<'_>, with_value: bool) -> Self {
         let value = with_value.then(|| Bytes::copy_from_slice(found.value));
         Self { meta: found.meta, modified: found.modified, value }
     }
 
-    fn point(&self) -> Point {
+    pub(super) fn point(&self) -> Point {
         Point { revision: self.modified, place: self.meta.place }
     }
 
@@ -88,6 +88,7 @@ impl Store {
         if let Some((row_key, row)) = self.overlay.newest(&layout::versions_of(key)) {
             let (_, modified) = layout::split_version(row_key)?;
             return Ok(match Row::decode(row)? {
+                Row::Put(meta, _) if self.endings.hides(meta.lease, modified, self.revision) => None,
                 Row::Put(meta, value) => {
                     Some(Current { meta, modified, value: with_value.then(|| row.slice_ref(value)) })
                 }

@@ -13,8 +13,9 @@ use types::KeyRange;
 
 use self::reader::Reader;
 use crate::{
-    Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DecodeError, DeleteRange, LeaseGrant, LeaseRevoke,
-    Op, Order, OrderBy, Put, PutLease, PutValue, Range, Show, Txn, validate::TXN_DEPTH_MAX, varint,
+    Alarm, AlarmChange, Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DecodeError, DeleteRange,
+    LeaseGrant, LeaseRevoke, Member, MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue, Range, Show, Txn,
+    validate::TXN_DEPTH_MAX, varint,
 };
 
 /// The only format so far.
@@ -29,6 +30,12 @@ mod tag {
     pub(super) const LEASE_GRANT: u8 = 5;
     pub(super) const LEASE_REVOKE: u8 = 6;
     pub(super) const RANGE: u8 = 7;
+    pub(super) const ALARM: u8 = 32;
+    pub(super) const MEMBER: u8 = 33;
+    pub(super) const SETTLE: u8 = 34;
+
+    pub(super) const PUBLISH: u8 = 1;
+    pub(super) const PEER_URLS: u8 = 2;
 
     pub(super) const ONE: u8 = 1;
     pub(super) const BETWEEN: u8 = 2;
@@ -55,6 +62,12 @@ impl Command {
             Self::LeaseRevoke(LeaseRevoke { ids }) => {
                 out.tagged(tag::LEASE_REVOKE).list(ids, |out, id| out.fixed(id.get()));
             }
+            Self::Alarm(AlarmChange { alarm: Alarm { kind, member }, raised }) => {
+                out.tagged(tag::ALARM).tagged(kind.number()).fixed(member.cast_signed());
+                out.flag(*raised);
+            }
+            Self::Member(change) => out.tagged(tag::MEMBER).member_change(change),
+            Self::Settle => out.push(tag::SETTLE),
         }
         out.into()
     }
@@ -76,6 +89,9 @@ impl Command {
             tag::COMPACT => Self::Compact(Compact { revision: reader.signed()? }),
             tag::LEASE_GRANT => Self::LeaseGrant(LeaseGrant { id: reader.lease()?, ttl: reader.seconds()? }),
             tag::LEASE_REVOKE => Self::LeaseRevoke(LeaseRevoke { ids: reader.list(Reader::lease)? }),
+            tag::ALARM => Self::Alarm(reader.alarm_change()?),
+            tag::MEMBER => Self::Member(reader.member_change()?),
+            tag::SETTLE => Self::Settle,
             _ => return Err(DecodeError::Malformed("unknown command")),
         };
         reader.end()?;
@@ -94,6 +110,8 @@ trait Write {
     fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T));
     fn optional(&mut self, value: Option<i64>);
     fn keys(&mut self, keys: &KeyRange);
+    fn texts(&mut self, texts: &[String]);
+    fn member_change(&mut self, change: &MemberChange);
     fn put(&mut self, put: &Put);
     fn delete_range(&mut self, delete: &DeleteRange);
     fn txn(&mut self, txn: &Txn);
@@ -153,6 +171,25 @@ impl Write for Vec<u8> {
                 self.bytes(end);
             }
             KeyRange::AtLeast(start) => self.tagged(tag::AT_LEAST).bytes(start),
+        }
+    }
+
+    fn texts(&mut self, texts: &[String]) {
+        self.list(texts, |out, text| out.bytes(text.as_bytes()));
+    }
+
+    fn member_change(&mut self, change: &MemberChange) {
+        match change {
+            MemberChange::Publish(Member { id, name, peer_urls, client_urls }) => {
+                self.tagged(tag::PUBLISH).fixed(id.cast_signed());
+                self.bytes(name.as_bytes());
+                self.texts(peer_urls);
+                self.texts(client_urls);
+            }
+            MemberChange::PeerUrls { id, peer_urls } => {
+                self.tagged(tag::PEER_URLS).fixed(id.cast_signed());
+                self.texts(peer_urls);
+            }
         }
     }
 

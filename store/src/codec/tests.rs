@@ -103,6 +103,18 @@ fn command() -> impl Strategy<Value = Command> {
         (lease(), any::<u64>())
             .prop_map(|(id, ttl)| Command::LeaseGrant(LeaseGrant { id, ttl: Duration::from_secs(ttl) })),
         vec(lease(), 0..5).prop_map(|ids| Command::LeaseRevoke(LeaseRevoke { ids })),
+        (any::<bool>(), any::<u64>(), any::<bool>()).prop_map(|(corrupt, member, raised)| {
+            let kind = if corrupt { AlarmKind::Corrupt } else { AlarmKind::NoSpace };
+            Command::Alarm(AlarmChange { alarm: Alarm { kind, member }, raised })
+        }),
+        (any::<u64>(), ".{0,4}", vec(".{0,4}", 0..3), vec(".{0,4}", 0..3)).prop_map(
+            |(id, name, peer_urls, client_urls)| {
+                Command::Member(MemberChange::Publish(Member { id, name, peer_urls, client_urls }))
+            }
+        ),
+        Just(Command::Settle),
+        (any::<u64>(), vec(".{0,4}", 0..3))
+            .prop_map(|(id, peer_urls)| Command::Member(MemberChange::PeerUrls { id, peer_urls })),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! How the store lies on the engine.
 //!
-//! Owns: the five spaces, the order of their keys, and how each is read back.
+//! Owns: the store's spaces, the order of their keys, and how each is read back.
 //!
 //! | space | key | value |
 //! |---|---|---|
@@ -8,6 +8,9 @@
 //! | history | revision; place in it | what was written, and which version that superseded: see [`Written`] |
 //! | leases | lease | TTL, seconds |
 //! | attached | lease; user key | – |
+//! | alarms | kind; member | – |
+//! | endings | revision; lease | how far the keys of a lease that has ended are deleted: see [`Ending`] |
+//! | members | member | name and addresses: see [`Member`](crate::Member) |
 //! | meta | a name | the compaction that was applied; the one that is swept |
 //!
 //! - All versions of a key lie together, newest first: a read at any revision is one seek.
@@ -26,12 +29,15 @@ use types::{LeaseId, Revision};
 pub(crate) use key::{bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of};
 pub(crate) use row::{Meta, Point, Row, Written, history_key, history_point};
 
-use crate::{KeyValue, StoreError, varint};
+use crate::{KeyValue, StoreError, ending::Ending, varint};
 
 pub(crate) const KEYS: Space = Space::new("store-keys");
 pub(crate) const HISTORY: Space = Space::new("store-history");
 pub(crate) const LEASES: Space = Space::new("store-leases");
 pub(crate) const ATTACHED: Space = Space::new("store-attached");
+pub(crate) const ALARMS: Space = Space::new("store-alarms");
+pub(crate) const MEMBERS: Space = Space::new("store-members");
+pub(crate) const ENDINGS: Space = Space::new("store-endings");
 pub(crate) const META: Space = Space::new("store-meta");
 
 pub(crate) const COMPACTED_KEY: &[u8] = b"compacted";
@@ -68,7 +74,8 @@ pub(crate) fn revision(engine: &impl Read) -> Result<Revision, StoreError> {
     cursor.seek_back(&[u8::MAX; row::HISTORY_KEY_BYTES]);
     let last = cursor.entry().map(|(key, _)| history_point(key)).transpose()?;
     cursor.status()?;
-    Ok(last.map(|point| point.revision).max(compacted).unwrap_or(Revision::FIRST))
+    let ending = endings(engine)?.pop().map(|ending| ending.revision);
+    Ok(last.map(|point| point.revision).max(compacted).max(ending).unwrap_or(Revision::FIRST))
 }
 
 /// The compaction that was applied last.
@@ -85,6 +92,42 @@ fn meta(engine: &impl Read, name: &[u8]) -> Result<Compacted, StoreError> {
     let Some(value) = engine.get(META, name)? else { return Ok(Compacted::NONE) };
     let value = value[..].try_into().map_err(|_| corrupt(META, "a revision is 8 bytes"))?;
     Ok(Compacted(i64::from_be_bytes(value)))
+}
+
+/// The leases that have ended and whose keys are not all deleted, by revision.
+pub(crate) fn endings(engine: &impl Read) -> Result<Vec<Ending>, StoreError> {
+    let mut endings = Vec::new();
+    let mut cursor = engine.cursor(ENDINGS)?;
+    cursor.seek(&[]);
+    while let Some((key, value)) = cursor.entry() {
+        let ending = ending(key, value);
+        endings.push(ending.ok_or_else(|| corrupt(ENDINGS, "an ending has a revision, a lease and a place"))?);
+        cursor.next();
+    }
+    cursor.status()?;
+    Ok(endings)
+}
+
+fn ending(key: &[u8], mut value: &[u8]) -> Option<Ending> {
+    let (revision, lease) = key.split_first_chunk()?;
+    let place = varint::take(&mut value)?.try_into().ok()?;
+    Some(Ending {
+        revision: Revision::new(i64::from_be_bytes(*revision))?,
+        lease: LeaseId::new(i64::from_be_bytes(lease.try_into().ok()?))?,
+        place,
+        from: Bytes::copy_from_slice(value),
+    })
+}
+
+pub(crate) fn ending_key(ending: &Ending) -> Vec<u8> {
+    [ending.revision.get().to_be_bytes(), ending.lease.get().to_be_bytes()].concat()
+}
+
+pub(crate) fn ending_value(ending: &Ending) -> Vec<u8> {
+    let mut value = Vec::new();
+    varint::put(&mut value, u64::from(ending.place));
+    value.extend_from_slice(&ending.from);
+    value
 }
 
 /// All leases on the engine.
@@ -119,16 +162,36 @@ pub(crate) fn attached_key(id: LeaseId, key: &[u8]) -> Vec<u8> {
 
 /// The keys attached to a lease, in key order.
 pub(crate) fn attached(engine: &Engine, id: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+    attached_from(engine, id, &[], usize::MAX)
+}
+
+/// The first keys attached to a lease of those that are not before `from`, in key order.
+pub(crate) fn attached_from(engine: &Engine, id: LeaseId, from: &[u8], max: usize) -> Result<Vec<Bytes>, StoreError> {
     let prefix = id.get().to_be_bytes();
     let mut keys = Vec::new();
     let mut cursor = engine.cursor(ATTACHED)?;
-    cursor.seek(&prefix);
-    while let Some(key) = cursor.entry().and_then(|(key, _)| key.strip_prefix(&prefix)) {
+    cursor.seek(&attached_key(id, from));
+    while keys.len() < max
+        && let Some(key) = cursor.entry().and_then(|(key, _)| key.strip_prefix(&prefix))
+    {
         keys.push(Bytes::copy_from_slice(key));
         cursor.next();
     }
     cursor.status()?;
     Ok(keys)
+}
+
+/// The newest version of a key before a revision; `None` if there is none, it is swept, or was a delete.
+pub(crate) fn version_before(engine: &Engine, key: &Bytes, before: Revision) -> Result<Option<KeyValue>, StoreError> {
+    let Some(at) = before.previous() else { return Ok(None) };
+    let versions = versions_of(key);
+    let mut cursor = engine.cursor(KEYS)?;
+    cursor.seek(&version_key(key, at));
+    let newest = cursor.entry().filter(|(row_key, _)| row_key.starts_with(&versions));
+    let Some((row_key, row)) = newest else { return Ok(cursor.status().map(|()| None)?) };
+    let (_, modified) = split_version(row_key)?;
+    let Row::Put(meta, value) = Row::decode(row)? else { return Ok(None) };
+    Ok(Some(meta.key_value(key.clone(), Bytes::copy_from_slice(value), modified)))
 }
 
 /// The version of a key that a revision wrote; `None` if it wrote none or that is swept, or was a delete.

@@ -20,6 +20,7 @@ use types::{KeyRange, LeaseId, Revision};
 use self::pick::Pick;
 use crate::{
     Compare, CompareResult, CompareTarget, Failure, KeyValue, Range, RangeAnswer, Refusal, StoreError,
+    ending::Endings,
     layout::{self, Compacted, Meta, Row},
     rows::Rows,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Snapshot<'a> {
     rows: Rows<'a>,
     revision: Revision,
     compacted: Compacted,
+    endings: Endings,
 }
 
 /// One key that a scan found alive.
@@ -58,8 +60,8 @@ impl Found<'_> {
 
 impl<'a> Snapshot<'a> {
     /// What readers see.
-    pub(crate) fn published(cursor: Cursor<'a>, revision: Revision, compacted: Compacted) -> Self {
-        Self { rows: Rows::new(cursor), revision, compacted }
+    pub(crate) fn published(cursor: Cursor<'a>, revision: Revision, compacted: Compacted, endings: Endings) -> Self {
+        Self { rows: Rows::new(cursor), revision, compacted, endings }
     }
 
     /// What commands see: the rows of their batch as well.
@@ -68,20 +70,23 @@ impl<'a> Snapshot<'a> {
         overlay: &'a BTreeMap<Bytes, Bytes>,
         revision: Revision,
         compacted: Compacted,
+        endings: Endings,
     ) -> Self {
-        Self { rows: Rows::overlaid(cursor, overlay), revision, compacted }
+        Self { rows: Rows::overlaid(cursor, overlay), revision, compacted, endings }
     }
 
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
 
+    /// The revision asked for, or the latest.
+    pub(crate) fn at(&self, asked: Option<Revision>) -> Result<Revision, Refusal> {
+        asked.map_or(Ok(self.revision), |asked| readable(asked, self.revision, self.compacted))
+    }
+
     /// The keys of a range. See [`View::range`](crate::View::range).
     pub(crate) fn range(&mut self, range: &Range) -> Result<RangeAnswer, Failure> {
-        let at = match range.revision {
-            None => self.revision,
-            Some(asked) => readable(asked, self.revision, self.compacted)?,
-        };
+        let at = self.at(range.revision)?;
         let mut pick = Pick::new(range);
         self.scan(&range.keys, at, |found| pick.see(&found).map(Continue))?;
         Ok(pick.answer(self.revision))
@@ -130,6 +135,7 @@ impl<'a> Snapshot<'a> {
             if !older && modified <= at {
                 steps = 0;
                 if let Row::Put(meta, value) = Row::decode(row)?
+                    && !self.endings.hides(meta.lease, modified, at)
                     && visit(Found { versions, modified, meta, value })?.is_break()
                 {
                     break;

@@ -59,3 +59,66 @@ fn a_lease_is_known_within_its_batch() {
     rig.reopen();
     assert_eq!(rig.view().leases(), [Lease { id: lease(1), ttl: Duration::from_mins(1) }]);
 }
+
+/// A lease with more keys than are deleted at once, which has just ended.
+fn ended(keys: usize) -> Rig {
+    let mut rig = Rig::in_memory();
+    rig.apply(vec![put("other", "1"), grant(1)]);
+    rig.apply((0..keys).map(|key| put_with_lease(&format!("k{key}"), 1)).collect());
+    rig.apply_alone(vec![revoke(&[1])]);
+    rig
+}
+
+#[test]
+fn the_keys_of_a_lease_are_gone_before_they_are_deleted() {
+    let mut rig = ended(9);
+    assert_eq!(rig.show(KeyRange::all()), ["other=1"]);
+    let before = Range { revision: Some(revision(11)), ..Range::new(KeyRange::all()) };
+    assert_eq!(rig.view().range(&before).expect("readable").count, 10);
+    rig.apply_alone(vec![put("k3", "new"), Command::Settle, put("k8", "new"), Command::Settle]);
+    assert_eq!(rig.show(KeyRange::all()), ["k3=new", "k8=new", "other=1"]);
+    rig.reopen();
+    assert_eq!(rig.show(KeyRange::all()), ["k3=new", "k8=new", "other=1"]);
+    rig.settle();
+    assert_eq!(rig.show(KeyRange::all()), ["k3=new", "k8=new", "other=1"]);
+    assert!(rig.rows(layout::ATTACHED).is_empty() && rig.rows(layout::ENDINGS).is_empty());
+    let new = rig.view().range(&Range::new(one("k3"))).expect("readable").kvs.remove(0);
+    assert_eq!((new.version, new.create_revision), (1, revision(13)));
+}
+
+#[test]
+fn a_lease_of_the_same_name_finds_nothing_left_of_the_one_before() {
+    let mut rig = ended(9);
+    rig.apply_alone(vec![grant(1), put_with_lease("k5", 1)]);
+    assert!(rig.rows(layout::ENDINGS).is_empty(), "all was deleted before the grant");
+    assert_eq!(rig.view().lease_keys(lease(1)).expect("it is there"), ["k5"]);
+    assert_eq!(rig.show(KeyRange::all()), ["k5=v", "other=1"]);
+}
+
+#[test]
+fn pieces_leave_the_rows_that_one_step_would_have_left() {
+    let (mut slow, mut quick) = (ended(9), ended(9));
+    quick.settle();
+    slow.apply_alone(vec![Command::Settle]);
+    slow.apply_alone(vec![Command::Settle, Command::Settle]);
+    slow.settle();
+    for space in Store::SPACES {
+        assert_eq!(slow.rows(*space), quick.rows(*space), "{space:?}");
+    }
+    let deletes = quick
+        .rows(layout::HISTORY)
+        .into_iter()
+        .filter(|(key, _)| layout::history_point(key).expect("well formed").revision == revision(12));
+    assert_eq!(deletes.count(), 9);
+}
+
+#[test]
+fn a_sweep_does_not_pass_by_what_is_not_deleted_yet() {
+    let mut rig = ended(5);
+    rig.apply_alone(vec![put("other", "2"), compact(9)]);
+    rig.sweep_all();
+    rig.settle();
+    rig.sweep_all();
+    let versions = rig.rows(layout::KEYS).len();
+    assert_eq!((versions, rig.show(KeyRange::all())), (1, vec!["other=2".to_owned()]));
+}

@@ -1,5 +1,6 @@
 //! The store against the simplest thing that could be right.
 
+mod alarms;
 mod commands;
 mod leases;
 pub(crate) mod model;
@@ -80,8 +81,22 @@ impl Rig {
         self.parts.as_ref().expect("open").view.clone()
     }
 
-    /// Applies, writes and publishes commands as one batch.
+    /// Applies, writes and publishes commands as one batch, and then deletes the keys of leases that ended.
     pub(crate) fn apply(&mut self, commands: Vec<Command>) -> Vec<Result<Answer, Refusal>> {
+        let answers = self.apply_alone(commands);
+        self.settle();
+        answers
+    }
+
+    /// Deletes all keys of leases that have ended.
+    pub(crate) fn settle(&mut self) {
+        while !self.view().shared().endings.borrow().is_empty() {
+            self.apply_alone(vec![Command::Settle]);
+        }
+    }
+
+    /// Applies, writes and publishes commands as one batch.
+    pub(crate) fn apply_alone(&mut self, commands: Vec<Command>) -> Vec<Result<Answer, Refusal>> {
         let Parts { engine, store, .. } = self.parts();
         let mut batch = Batch::new();
         let apply = |command| store.apply(&mut batch, command).expect("the engine works");

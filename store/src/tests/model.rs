@@ -76,6 +76,8 @@ impl Model {
                 Ok(Answer::LeaseGrant(LeaseGrantAnswer { revision: self.revision(), id: *id, ttl: *ttl }))
             }
             Command::LeaseRevoke(LeaseRevoke { ids }) => self.revoke(ids),
+            Command::Settle => Ok(Answer::Settle(SettleAnswer { revision: self.revision(), is_settled: true })),
+            Command::Alarm(_) | Command::Member(_) => unreachable!("no strategy makes them"),
         }
     }
 

@@ -15,6 +15,7 @@ enum Step {
     Batch(Vec<Command>),
     Reopen,
     Sweep,
+    Settle,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -22,6 +23,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => vec(command(), 1..6).prop_map(Step::Batch),
         1 => Just(Step::Reopen),
         1 => Just(Step::Sweep),
+        1 => Just(Step::Settle),
     ]
 }
 
@@ -31,15 +33,19 @@ fn agrees(mut rig: Rig, steps: Vec<Step>, ranges: &[Range]) -> Result<(), TestCa
         match step {
             Step::Batch(commands) => {
                 let expected: Vec<_> = commands.iter().map(|command| model.apply(command)).collect();
-                prop_assert_eq!(rig.apply(commands), expected);
+                prop_assert_eq!(rig.apply_alone(commands), expected);
             }
             Step::Reopen => rig.reopen(),
+            Step::Settle => {
+                rig.apply_alone(vec![Command::Settle]);
+            }
             Step::Sweep => {
                 rig.sweep();
             }
         }
         same_view(&rig.view(), &model, ranges)?;
     }
+    rig.settle();
     rig.sweep_all();
     same_view(&rig.view(), &model, ranges)?;
     rig.reopen();

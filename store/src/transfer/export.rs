@@ -25,8 +25,12 @@ impl<'a, R: Read> Export<'a, R> {
     /// `from`: a moment of an engine with the store's spaces, so that it holds still.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read or holds what no store wrote.
+    /// [`StoreError`] if it cannot be read or holds what no store wrote; [`StoreError::Unsettled`] at the moments at which
+    /// history is not whole.
     pub fn new(from: &'a R) -> Result<Self, StoreError> {
+        if !layout::endings(from)?.is_empty() {
+            return Err(StoreError::Unsettled);
+        }
         let (compacted, swept) = (layout::compacted(from)?, layout::swept(from)?);
         Ok(Self { from, revision: layout::revision(from)?, compacted, swept })
     }

@@ -32,6 +32,14 @@ impl Change {
         }
     }
 
+    /// The revision that made it.
+    pub(crate) fn revision(&self) -> Revision {
+        match self {
+            Self::Put(kv) => kv.mod_revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+
     /// Whether a watcher with this filter wants it.
     pub(crate) fn passes(&self, filter: Filter) -> bool {
         match self {
@@ -48,11 +56,21 @@ impl Change {
     }
 }
 
+/// Where the version that a change replaced is found.
+#[derive(Clone, Copy, Debug)]
+enum Replaced {
+    Nothing,
+    /// This revision wrote it.
+    By(Revision),
+    /// It is the key's newest before the change.
+    Newest,
+}
+
 /// A change, and the version that it replaced.
 #[derive(Debug)]
 pub struct Event {
     change: Change,
-    superseded: Option<Revision>,
+    replaced: Replaced,
     previous: OnceLock<Option<KeyValue>>,
 }
 
@@ -62,13 +80,18 @@ impl Event {
         if superseded.is_none() {
             previous.get_or_init(|| None);
         }
-        Self { change, superseded, previous }
+        Self { change, replaced: superseded.map_or(Replaced::Nothing, Replaced::By), previous }
+    }
+
+    /// A change of a key that existed, at a revision that was not looked up.
+    pub(crate) fn replacing_newest(change: Change) -> Self {
+        Self { change, replaced: Replaced::Newest, previous: OnceLock::new() }
     }
 
     /// With the version that it replaced at hand.
     pub(crate) fn with_previous(change: Change, previous: KeyValue) -> Self {
-        let superseded = Some(previous.mod_revision);
-        Self { change, superseded, previous: OnceLock::from(Some(previous)) }
+        let replaced = Replaced::By(previous.mod_revision);
+        Self { change, replaced, previous: OnceLock::from(Some(previous)) }
     }
 
     /// What happened.
@@ -84,10 +107,16 @@ impl Event {
 
     /// Reads the version that it replaced, once for all who share the event.
     pub(crate) fn read_previous(&self, shared: &Shared) -> Result<(), StoreError> {
-        if let (None, Some(revision)) = (self.previous.get(), self.superseded) {
-            let read = layout::version(&shared.engine, self.change.key(), revision)?;
-            self.previous.get_or_init(|| read);
+        if self.previous.get().is_some() {
+            return Ok(());
         }
+        let key = self.change.key();
+        let read = match self.replaced {
+            Replaced::Nothing => None,
+            Replaced::By(revision) => layout::version(&shared.engine, key, revision)?,
+            Replaced::Newest => layout::version_before(&shared.engine, key, self.change.revision())?,
+        };
+        self.previous.get_or_init(|| read);
         Ok(())
     }
 }

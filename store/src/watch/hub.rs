@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use types::{KeyRange, Revision};
 
 use super::{Events, RevisionEvents, WatchStream, feed::News, interest::Interest};
-use crate::{QueueLimits, StoreError, view::Shared};
+use crate::{QueueLimits, StoreError, ending::Endings, view::Shared};
 
 /// Revisions that are dispatched before streams may come and go again.
 const REVISIONS_PER_LOCK: usize = 64;
@@ -124,6 +124,25 @@ impl WatchHub {
 
     pub(super) fn published(&self) -> Revision {
         self.core.shared.published().revision
+    }
+
+    /// The last revision up to `to` that history holds wholly.
+    pub(super) fn settled(&self, to: Revision) -> Option<Revision> {
+        match self.core.shared.endings.borrow().unsettled() {
+            Some(first) if first <= to => first.previous(),
+            _ => Some(to),
+        }
+    }
+
+    /// Gives way to others; and while what is owed is not in history yet, waits for it.
+    pub(super) async fn history(&self, owed: Option<(Revision, Revision)>) {
+        tokio::task::yield_now().await;
+        if let Some((from, _)) = owed {
+            let mut endings = self.core.shared.endings.subscribe();
+            let is_there = |endings: &Endings| endings.unsettled().is_none_or(|first| from < first);
+            // An error means that the store is gone, which the stream learns from its queue.
+            let _gone = endings.wait_for(is_there).await.is_err();
+        }
     }
 
     /// The compacted revision, by the wire's number.

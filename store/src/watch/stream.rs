@@ -208,7 +208,7 @@ impl WatchStream {
             }
             if self.ready.is_empty() && !self.lagging.is_empty() {
                 self.catch_up()?;
-                tokio::task::yield_now().await;
+                self.hub.history(self.owed()).await;
             }
         }
     }
@@ -295,6 +295,7 @@ impl WatchStream {
             self.end_if_compacted(id);
         }
         let Some((from, to)) = self.owed() else { return Ok(()) };
+        let Some(to) = self.hub.settled(to).filter(|to| from <= *to) else { return Ok(()) };
         let stretch = history::read(self.hub.shared(), from, to, |key| self.interest.has_match(key))?;
         if self.hub.compacted() > from.get() {
             return Ok(()); // A sweep may have run ahead of the read: the next round ends who is too late.

@@ -1,0 +1,111 @@
+//! Ending a lease with many keys.
+//!
+//! Owns: the one step in which it ends, and the pieces in which its keys are deleted afterwards.
+//!
+//! - A piece writes the rows that the step would have written, at the step's revision: in the end nothing tells them apart.
+//! - A lease of the same name is granted only once no piece is left.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use engine::Batch;
+use types::{KeyRange, LeaseId, Revision};
+
+use super::{Store, write::Current};
+use crate::{
+    Change, Event, SettleAnswer, StoreError,
+    ending::Ending,
+    layout::{self, Point, Row, Written},
+    watch::RevisionEvents,
+};
+
+/// Keys deleted by one command. The log's outcome depends on it: it is no limit, and never changes.
+#[cfg(not(test))]
+pub(super) const KEYS_AT_ONCE: usize = 512;
+/// Small enough for tests to meet it with their few keys.
+#[cfg(test)]
+pub(super) const KEYS_AT_ONCE: usize = 2;
+
+impl Store {
+    /// Ends a lease at a revision of its own, its keys to be deleted by [`Store::settle`].
+    pub(super) fn end_in_pieces(&mut self, batch: &mut Batch, lease: LeaseId, keys: Vec<Bytes>) {
+        let revision = self.revision.next();
+        let ending = Ending { revision, lease, place: 0, from: Bytes::new() };
+        batch.put(layout::ENDINGS, layout::ending_key(&ending), layout::ending_value(&ending));
+        self.endings.add(ending);
+        self.told = false;
+        self.revision = revision;
+        let events = keys.into_iter().map(|key| Event::replacing_newest(Change::Delete { key, revision })).collect();
+        self.events.push(RevisionEvents::new(revision, events));
+    }
+
+    /// Deletes the next keys of the lease that ended first, if there is one.
+    pub(super) fn settle(&mut self, batch: &mut Batch) -> Result<SettleAnswer, StoreError> {
+        if let Some(ending) = self.endings.first().cloned() {
+            self.settle_piece(batch, ending)?;
+        }
+        Ok(SettleAnswer { revision: self.revision, is_settled: self.endings.is_empty() })
+    }
+
+    /// Deletes all keys that are left of a lease that has ended, if it has.
+    pub(super) fn settle_lease(&mut self, batch: &mut Batch, lease: LeaseId) -> Result<(), StoreError> {
+        while let Some(ending) = self.endings.of(lease).cloned() {
+            self.settle_piece(batch, ending)?;
+        }
+        Ok(())
+    }
+
+    fn settle_piece(&mut self, batch: &mut Batch, mut ending: Ending) -> Result<(), StoreError> {
+        let Ending { revision, lease, .. } = ending;
+        let mut keys = self.keys_left(&ending)?;
+        let rest = keys.split_off(keys.len().min(KEYS_AT_ONCE));
+        let before = revision.previous().unwrap_or(Revision::FIRST);
+        for (key, replaced) in self.versions_at(before, keys)? {
+            let point = Point { revision, place: ending.place };
+            let written = Written { key: &key, deleted: true, superseded: Some(replaced.point()) };
+            let (row_key, row) =
+                (Bytes::from(layout::version_key(&key, revision)), Bytes::from(Row::Tombstone.encode()));
+            batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
+            batch.put(layout::KEYS, row_key.clone(), row.clone());
+            batch.delete(layout::ATTACHED, layout::attached_key(lease, &key));
+            self.overlay.write(row_key, row);
+            self.overlay.detach(lease, key);
+            ending.place += 1;
+        }
+        let left = rest.into_iter().next().map(|from| Ending { from, ..ending.clone() });
+        match &left {
+            Some(left) => batch.put(layout::ENDINGS, layout::ending_key(left), layout::ending_value(left)),
+            None => batch.delete(layout::ENDINGS, layout::ending_key(&ending)),
+        }
+        self.endings.advance(revision, left);
+        self.told = false;
+        Ok(())
+    }
+
+    /// The keys that are next, in order, and one more to tell that there are more.
+    fn keys_left(&self, ending: &Ending) -> Result<Vec<Bytes>, StoreError> {
+        let Ending { lease, from, .. } = ending;
+        let some = layout::attached_from(&self.shared.engine, *lease, from, KEYS_AT_ONCE + 1)?;
+        if self.overlay.touches_keys_of(*lease) {
+            let all = self.overlay.keys_of(*lease, layout::attached(&self.shared.engine, *lease)?);
+            return Ok(all.into_iter().filter(|key| key >= from).collect());
+        }
+        Ok(some)
+    }
+
+    fn versions_at(&self, at: Revision, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Current)>, StoreError> {
+        let mut snapshot = self.snapshot(at)?;
+        let mut versions = Vec::with_capacity(keys.len());
+        for key in keys {
+            let mut version = None;
+            snapshot.scan(&KeyRange::One(key.clone()), at, |found| {
+                version = Some(Current::of(&found, false));
+                Ok(ControlFlow::Break(()))
+            })?;
+            let version =
+                version.ok_or_else(|| layout::corrupt(layout::ATTACHED, "a key of a lease does not exist"))?;
+            versions.push((key, version));
+        }
+        Ok(versions)
+    }
+}
