@@ -128,7 +128,7 @@ fn writes(command: &Command) -> bool {
         | Command::Compact(_)
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_) => true,
-        Command::Alarm(_) | Command::Member(_) | Command::Settle => false,
+        Command::Alarm(_) | Command::Member(_) | Command::Settle | Command::Auth(_) => false,
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn grows(command: &Command) -> bool {
         Command::Put(_) | Command::LeaseGrant(_) => true,
         Command::Txn(txn) => may_put(txn),
         Command::DeleteRange(_) | Command::Compact(_) | Command::LeaseRevoke(_) => false,
-        Command::Alarm(_) | Command::Member(_) | Command::Settle => false,
+        Command::Alarm(_) | Command::Member(_) | Command::Settle | Command::Auth(_) => false,
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Answer {
     Member(MemberAnswer),
     /// To a piece of the deletes of leases that have ended.
     Settle(SettleAnswer),
+    /// To a change of users and roles, or a login.
+    Auth(AuthAnswer),
 }
 
 /// A key was written.
@@ -174,4 +176,13 @@ pub struct SettleAnswer {
     pub revision: Revision,
     /// Whether none is left.
     pub is_settled: bool,
+}
+
+/// Users and roles were changed, or somebody logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthAnswer {
+    /// The store's revision, which this does not move.
+    pub revision: Revision,
+    /// The auth revision after it.
+    pub auth_revision: u64,
 }

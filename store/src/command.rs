@@ -10,9 +10,9 @@ use std::{num::NonZeroU64, time::Duration};
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
 
-use crate::{AlarmChange, MemberChange, Refusal};
+use crate::{AlarmChange, AuthCommand, MemberChange, Refusal};
 
-/// One entry of the log. Encoded by [`Command::encode`], read back by [`Command::decode`].
+/// What an [`Entry`](crate::Entry) of the log asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Writes one key.
@@ -33,6 +33,8 @@ pub enum Command {
     Member(MemberChange),
     /// Deletes some more keys of leases that have ended with many; nothing that a reader sees changes.
     Settle,
+    /// Changes users and roles, or logs somebody in.
+    Auth(AuthCommand),
 }
 
 /// Writes one key. Source: etcd v3 `PutRequest`.

@@ -7,6 +7,8 @@
 
 use types::{LeaseId, Revision};
 
+use crate::AuthRefusal;
+
 /// Why the store refused. Nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -71,6 +73,9 @@ pub enum Refusal {
     /// A member's state differs from the others': nothing is written until a person has looked.
     #[error("corrupt cluster")]
     Corrupt,
+    /// Not permitted, or users and roles cannot be changed like that.
+    #[error(transparent)]
+    Auth(#[from] AuthRefusal),
 }
 
 /// What is broken beneath the store.
@@ -104,6 +109,12 @@ pub enum Failure {
     /// Ours.
     #[error(transparent)]
     Broken(#[from] StoreError),
+}
+
+impl From<AuthRefusal> for Failure {
+    fn from(refusal: AuthRefusal) -> Self {
+        Self::Refused(refusal.into())
+    }
 }
 
 impl From<engine::EngineError> for Failure {

@@ -12,6 +12,7 @@
 mod alarm;
 mod answer;
 mod apply;
+mod auth;
 mod chunk;
 mod codec;
 mod command;
@@ -36,10 +37,13 @@ mod tests;
 
 pub use alarm::{Alarm, AlarmChange, AlarmKind};
 pub use answer::{
-    AlarmAnswer, Answer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseGrantAnswer, LeaseRevokeAnswer, MemberAnswer,
-    OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
+    AlarmAnswer, Answer, AuthAnswer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseGrantAnswer, LeaseRevokeAnswer,
+    MemberAnswer, OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
 };
 pub use apply::Store;
+pub use auth::{
+    Access, Actor, Auth, AuthCommand, AuthRefusal, Entry, Kind, PasswordHash, Permission, ROOT, Role, TokenDigest, User,
+};
 pub use chunk::Chunk;
 pub use command::{
     Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Op, Order,

@@ -1,6 +1,6 @@
 //! Reading.
 //!
-//! Owns: what readers may know of: the published revision and compaction, and the leases.
+//! Owns: what readers may know of: the published revision and compaction, the leases, and who may read what.
 //!
 //! - A view sees a batch only after `publish`, and then all of it.
 //! - A read at a revision is decided against the compaction that is published when the rows are read, so that it
@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use engine::Engine;
 use parking_lot::RwLock;
@@ -22,9 +23,11 @@ use tokio::sync::watch;
 use types::{LeaseId, Revision};
 
 use crate::{
-    Alarm, Failure, Limits, Member, Range, RangeAnswer, ReadOnlyTxn, Refusal, StoreError, TxnAnswer, WatchHub,
+    Access, Actor, Alarm, Auth, AuthRefusal, Failure, Limits, Member, Range, RangeAnswer, ReadOnlyTxn, Refusal,
+    StoreError, TxnAnswer, WatchHub,
     alarm::Alarms,
     answer::OpAnswer,
+    auth::KeySet,
     ending::Endings,
     layout::{self, Compacted},
     member::Members,
@@ -61,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) members: RwLock<Members>,
     /// The leases whose keys are not all deleted on the engine.
     pub(crate) endings: watch::Sender<Endings>,
+    pub(crate) auth: ArcSwap<Auth>,
     /// The compaction up to which dead rows are gone.
     pub(crate) swept: watch::Sender<Compacted>,
     /// Rows that sweeps have deleted since the store was opened.
@@ -196,6 +200,64 @@ impl View {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Users, roles and permissions.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.shared.auth.load_full()
+    }
+
+    /// Whether permissions count.
+    pub fn auth_is_enabled(&self) -> bool {
+        self.shared.auth.load().is_enabled()
+    }
+
+    /// How often users and roles were changed, from 1.
+    pub fn auth_revision(&self) -> u64 {
+        self.shared.auth.load().revision()
+    }
+
+    /// Reads on behalf of somebody: what `may` lets them read, and only if users and roles did not change meanwhile.
+    ///
+    /// # Errors
+    /// Those of `may` and `read`, and of [`Auth::access`]; [`AuthRefusal::OldRevision`] after a change: ask again.
+    pub fn read_as<T>(
+        &self,
+        actor: &Actor,
+        may: impl FnOnce(&Access<'_>) -> Result<(), Failure>,
+        read: impl FnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let auth = self.auth();
+        if !auth.is_enabled() || *actor == Actor::Trusted {
+            return read(self);
+        }
+        may(&auth.access(actor)?)?;
+        let answer = read(self)?;
+        if self.auth_revision() == auth.revision() { Ok(answer) } else { Err(AuthRefusal::OldRevision.into()) }
+    }
+
+    /// Whether somebody may end or renew a lease: they write all of its keys. An unknown one has none.
+    ///
+    /// # Errors
+    /// Those of [`Auth::access`]; [`AuthRefusal::PermissionDenied`].
+    pub fn may_touch_lease(&self, actor: &Actor, id: LeaseId) -> Result<(), Failure> {
+        self.auth().access(actor)?.lease(id, &|id, set| self.lease_within(id, set))
+    }
+
+    /// Whether somebody may know a lease's keys: they read all of them.
+    ///
+    /// # Errors
+    /// [`AuthRefusal::PermissionDenied`]; [`Failure::Broken`] if the disk fails.
+    pub fn may_see_lease(&self, access: &Access<'_>, id: LeaseId) -> Result<(), Failure> {
+        match access.read_set() {
+            Some(set) if !self.lease_within(id, set)? => Err(AuthRefusal::PermissionDenied.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn lease_within(&self, id: LeaseId, set: &KeySet) -> Result<bool, Failure> {
+        // What hangs on a lease that has ended is on its way out, and nobody's.
+        Ok(self.lease(id).is_none() || layout::attached_within(&self.shared.engine, id, set, |_| false)?)
     }
 
     /// Where changes can be watched.

@@ -8,6 +8,7 @@
 //! - A command sees what those before it did, written to the engine or not.
 //! - What it does depends on the log alone: on no limit, clock, map order or progress of a sweep.
 
+mod authorize;
 mod ending;
 mod lease;
 mod overlay;
@@ -16,6 +17,7 @@ mod write;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use engine::{Batch, Engine, Space};
 use parking_lot::RwLock;
@@ -24,9 +26,10 @@ use types::Revision;
 
 use self::overlay::Overlay;
 use crate::{
-    AlarmAnswer, AlarmChange, Answer, Command, Compact, CompactAnswer, Failure, Limits, MemberAnswer, MemberChange,
-    Refusal, StoreError, Sweeper, View, WatchHub,
+    AlarmAnswer, AlarmChange, Answer, Auth, Command, Compact, CompactAnswer, Entry, Failure, Limits, MemberAnswer,
+    MemberChange, Refusal, StoreError, Sweeper, View, WatchHub,
     alarm::Alarms,
+    auth,
     ending::Endings,
     layout::{self, Compacted},
     member::Members,
@@ -48,6 +51,7 @@ pub struct Store {
     endings: Endings,
     /// Whether alarms, members and endings are published as they are.
     told: bool,
+    auth: Arc<Auth>,
     overlay: Overlay,
     events: Vec<Arc<RevisionEvents>>,
 }
@@ -63,6 +67,7 @@ impl Store {
         layout::MEMBERS,
         layout::ENDINGS,
         layout::META,
+        auth::SPACE,
     ];
 
     /// Opens the store that is on the engine; an empty engine is an empty store.
@@ -73,10 +78,12 @@ impl Store {
         let published = Published { revision: layout::revision(&engine)?, compacted: layout::compacted(&engine)? };
         let (alarms, members) = (Alarms::load(&engine)?, Members::load(&engine)?);
         let endings = Endings::new(layout::endings(&engine)?);
+        let auth = Arc::new(auth::load(&engine)?);
         let shared = Arc::new(Shared {
             alarms: RwLock::new(alarms.clone()),
             members: RwLock::new(members.clone()),
             endings: watch::Sender::new(endings.clone()),
+            auth: ArcSwap::new(Arc::clone(&auth)),
             leases: RwLock::new(layout::leases(&engine)?),
             swept_rows: AtomicU64::new(0),
             swept: watch::Sender::new(layout::swept(&engine)?),
@@ -95,6 +102,7 @@ impl Store {
             members,
             endings,
             told: true,
+            auth,
             overlay: Overlay::default(),
             events: Vec::new(),
             shared: Arc::clone(&shared),
@@ -102,14 +110,23 @@ impl Store {
         Ok((store, View::new(shared, hub)))
     }
 
-    /// Applies one committed command: its rows go into `batch`, to be written with those of its neighbours.
+    /// Applies one committed entry: its rows go into `batch`, to be written with those of its neighbours.
     ///
-    /// The outer error is this member's disk: the command may be half in the batch, and the member must stop.
-    pub fn apply(&mut self, batch: &mut Batch, command: Command) -> Result<Result<Answer, Refusal>, StoreError> {
+    /// The outer error is this member's disk: the entry may be half in the batch, and the member must stop.
+    pub fn apply(&mut self, batch: &mut Batch, entry: impl Into<Entry>) -> Result<Result<Answer, Refusal>, StoreError> {
+        let Entry { actor, command } = entry.into();
         if let Some(refusal) = self.alarms.refusal(&command) {
             return Ok(Err(refusal));
         }
-        let answer = match command {
+        match self.authorize(&actor, &command).and_then(|()| self.run(batch, command)) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Failure::Refused(refusal)) => Ok(Err(refusal)),
+            Err(Failure::Broken(error)) => Err(error),
+        }
+    }
+
+    fn run(&mut self, batch: &mut Batch, command: Command) -> Result<Answer, Failure> {
+        match command {
             Command::Put(put) => self.put(batch, &put).map(Answer::Put),
             Command::DeleteRange(delete) => self.delete_range(batch, &delete).map(Answer::DeleteRange),
             Command::Txn(txn) => self.txn(batch, &txn).map(Answer::Txn),
@@ -119,11 +136,7 @@ impl Store {
             Command::Alarm(change) => Ok(Answer::Alarm(self.alarm(batch, change))),
             Command::Member(change) => self.member(batch, change).map(Answer::Member),
             Command::Settle => self.settle(batch).map(Answer::Settle).map_err(Failure::from),
-        };
-        match answer {
-            Ok(answer) => Ok(Ok(answer)),
-            Err(Failure::Refused(refusal)) => Ok(Err(refusal)),
-            Err(Failure::Broken(error)) => Err(error),
+            Command::Auth(command) => self.auth(batch, &command).map(Answer::Auth),
         }
     }
 
@@ -135,6 +148,10 @@ impl Store {
             self.shared.alarms.write().clone_from(&self.alarms);
             self.shared.members.write().clone_from(&self.members);
             self.shared.endings.send_replace(self.endings.clone());
+        }
+        // Before the revision: who sees what was written sees by then who may see it.
+        if !Arc::ptr_eq(&self.auth, &self.shared.auth.load()) {
+            self.shared.auth.store(Arc::clone(&self.auth));
         }
         *self.shared.published.write() = published;
         self.overlay.clear();

@@ -74,6 +74,16 @@ impl Overlay {
         keys
     }
 
+    /// The keys that the batch attached (`true`) to a lease, or took from it.
+    pub(super) fn attachments(&self, id: LeaseId) -> impl Iterator<Item = (&Bytes, &bool)> {
+        self.attached.get(&id).into_iter().flatten()
+    }
+
+    /// Whether the batch took a key from a lease.
+    pub(super) fn has_detached(&self, id: LeaseId, key: &[u8]) -> bool {
+        self.attached.get(&id).and_then(|keys| keys.get(key)) == Some(&false)
+    }
+
     /// Brings the published leases up to date.
     pub(super) fn publish_leases(&self, leases: &mut BTreeMap<LeaseId, Duration>) {
         for (&id, ttl) in &self.leases {

@@ -3,9 +3,10 @@
 //! Owns: the form that commands have in the log. It outlives versions of this program, so it only ever grows.
 //!
 //! - The first byte is the format. What is written in a format can be read as long as that format is listed here.
-//! - A command has one encoding, and every byte of it counts: nothing may follow.
+//! - An entry has one encoding, and every byte of it counts: nothing may follow.
 //! - Decoding shares the input's memory, never panics, and recurses no deeper than transactions may nest.
 
+mod auth;
 mod reader;
 
 use bytes::Bytes;
@@ -13,13 +14,15 @@ use types::KeyRange;
 
 use self::reader::Reader;
 use crate::{
-    Alarm, AlarmChange, Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DecodeError, DeleteRange,
-    LeaseGrant, LeaseRevoke, Member, MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue, Range, Show, Txn,
-    validate::TXN_DEPTH_MAX, varint,
+    Actor, Alarm, AlarmChange, Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DecodeError,
+    DeleteRange, Entry, LeaseGrant, LeaseRevoke, Member, MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue,
+    Range, Show, Txn, validate::TXN_DEPTH_MAX, varint,
 };
 
-/// The only format so far.
+/// A command alone, which nobody in particular gave.
 const FORMAT: u8 = 1;
+/// An actor, and then what follows the first byte of [`FORMAT`].
+const FORMAT_WITH_ACTOR: u8 = 2;
 
 /// One byte each says which variant follows; numbers are never reused.
 mod tag {
@@ -30,6 +33,7 @@ mod tag {
     pub(super) const LEASE_GRANT: u8 = 5;
     pub(super) const LEASE_REVOKE: u8 = 6;
     pub(super) const RANGE: u8 = 7;
+    pub(super) const AUTH: u8 = 16;
     pub(super) const ALARM: u8 = 32;
     pub(super) const MEMBER: u8 = 33;
     pub(super) const SETTLE: u8 = 34;
@@ -46,10 +50,39 @@ mod tag {
     pub(super) const KEEP: u8 = 2;
 }
 
-impl Command {
-    /// The command as it goes into the log.
+impl Entry {
+    /// The entry as it goes into the log.
     pub fn encode(&self) -> Bytes {
-        let mut out = vec![FORMAT];
+        self.command.encode_as(&self.actor)
+    }
+
+    /// Reads an entry back; its keys and values share the memory of `bytes`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that no version of [`Entry::encode`] up to this one makes.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let actor = match reader.byte()? {
+            FORMAT => Actor::Nobody,
+            FORMAT_WITH_ACTOR => reader.actor()?,
+            format => return Err(DecodeError::Format(format)),
+        };
+        let command = reader.command()?;
+        reader.end()?;
+        Ok(Self { actor, command })
+    }
+}
+
+impl Command {
+    /// The entry of this command as the actor's: see [`Entry::encode`].
+    pub fn encode_as(&self, actor: &Actor) -> Bytes {
+        let mut out = vec![if *actor == Actor::Nobody { FORMAT } else { FORMAT_WITH_ACTOR }];
+        auth::put_actor(&mut out, actor);
+        self.put(&mut out);
+        out.into()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::Put(put) => out.tagged(tag::PUT).put(put),
             Self::DeleteRange(delete) => out.tagged(tag::DELETE_RANGE).delete_range(delete),
@@ -68,34 +101,26 @@ impl Command {
             }
             Self::Member(change) => out.tagged(tag::MEMBER).member_change(change),
             Self::Settle => out.push(tag::SETTLE),
+            Self::Auth(command) => auth::put_command(out.tagged(tag::AUTH), command),
         }
-        out.into()
     }
+}
 
-    /// Reads a command back; its keys and values share the memory of `bytes`.
-    ///
-    /// # Errors
-    /// [`DecodeError`] for bytes that no version of [`Command::encode`] up to this one makes.
-    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        match reader.byte()? {
-            FORMAT => {}
-            format => return Err(DecodeError::Format(format)),
-        }
-        let command = match reader.byte()? {
-            tag::PUT => Self::Put(reader.put()?),
-            tag::DELETE_RANGE => Self::DeleteRange(reader.delete_range()?),
-            tag::TXN => Self::Txn(reader.txn(TXN_DEPTH_MAX)?),
-            tag::COMPACT => Self::Compact(Compact { revision: reader.signed()? }),
-            tag::LEASE_GRANT => Self::LeaseGrant(LeaseGrant { id: reader.lease()?, ttl: reader.seconds()? }),
-            tag::LEASE_REVOKE => Self::LeaseRevoke(LeaseRevoke { ids: reader.list(Reader::lease)? }),
-            tag::ALARM => Self::Alarm(reader.alarm_change()?),
-            tag::MEMBER => Self::Member(reader.member_change()?),
-            tag::SETTLE => Self::Settle,
+impl Reader<'_> {
+    fn command(&mut self) -> Result<Command, DecodeError> {
+        Ok(match self.byte()? {
+            tag::PUT => Command::Put(self.put()?),
+            tag::DELETE_RANGE => Command::DeleteRange(self.delete_range()?),
+            tag::TXN => Command::Txn(self.txn(TXN_DEPTH_MAX)?),
+            tag::COMPACT => Command::Compact(Compact { revision: self.signed()? }),
+            tag::LEASE_GRANT => Command::LeaseGrant(LeaseGrant { id: self.lease()?, ttl: self.seconds()? }),
+            tag::LEASE_REVOKE => Command::LeaseRevoke(LeaseRevoke { ids: self.list(Reader::lease)? }),
+            tag::ALARM => Command::Alarm(self.alarm_change()?),
+            tag::MEMBER => Command::Member(self.member_change()?),
+            tag::SETTLE => Command::Settle,
+            tag::AUTH => Command::Auth(self.auth()?),
             _ => return Err(DecodeError::Malformed("unknown command")),
-        };
-        reader.end()?;
-        Ok(command)
+        })
     }
 }
 

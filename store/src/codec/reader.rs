@@ -10,7 +10,7 @@ use types::{KeyRange, LeaseId, Revision};
 use super::tag;
 use crate::{
     Alarm, AlarmChange, AlarmKind, Bounds, Compare, CompareResult, CompareTarget, DecodeError, DeleteRange, Member,
-    MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue, Range, Show, Txn, varint,
+    MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue, Range, Show, TokenDigest, Txn, varint,
 };
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    fn number(&mut self) -> Result<u64> {
+    pub(super) fn number(&mut self) -> Result<u64> {
         varint::take(&mut self.rest).ok_or(DecodeError::Malformed("not a number"))
     }
 
@@ -50,9 +50,17 @@ impl<'a> Reader<'a> {
     }
 
     fn fixed(&mut self) -> Result<i64> {
-        let Some((number, rest)) = self.rest.split_first_chunk() else { return malformed("cut short") };
+        self.chunk().map(i64::from_be_bytes)
+    }
+
+    pub(super) fn digest(&mut self) -> Result<TokenDigest> {
+        self.chunk()
+    }
+
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let Some((&chunk, rest)) = self.rest.split_first_chunk() else { return malformed("cut short") };
         self.rest = rest;
-        Ok(i64::from_be_bytes(*number))
+        Ok(chunk)
     }
 
     fn flag(&mut self) -> Result<bool> {
@@ -63,7 +71,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn bytes(&mut self) -> Result<Bytes> {
+    pub(super) fn bytes(&mut self) -> Result<Bytes> {
         let len = self.number()?;
         let Some((bytes, rest)) = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len)) else {
             return malformed("cut short");
@@ -99,7 +107,7 @@ impl<'a> Reader<'a> {
         Ok(AlarmChange { alarm, raised: self.flag()? })
     }
 
-    fn text(&mut self) -> Result<String> {
+    pub(super) fn text(&mut self) -> Result<String> {
         String::from_utf8(self.bytes()?.into()).or(malformed("a text is UTF-8"))
     }
 
@@ -120,7 +128,7 @@ impl<'a> Reader<'a> {
         LeaseId::new(self.fixed()?).ok_or(DecodeError::Malformed("a lease is not 0"))
     }
 
-    fn keys(&mut self) -> Result<KeyRange> {
+    pub(super) fn keys(&mut self) -> Result<KeyRange> {
         match self.byte()? {
             tag::ONE => self.bytes().map(KeyRange::One),
             tag::BETWEEN => Ok(KeyRange::Between(self.bytes()?, self.bytes()?)),

@@ -115,38 +115,70 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Settle),
         (any::<u64>(), vec(".{0,4}", 0..3))
             .prop_map(|(id, peer_urls)| Command::Member(MemberChange::PeerUrls { id, peer_urls })),
+        auth().prop_map(Command::Auth),
     ]
+}
+
+fn auth() -> impl Strategy<Value = AuthCommand> {
+    let name = || "[a-zé]{0,3}";
+    let hash = || bytes().prop_map(PasswordHash::new);
+    let kind = proptest::sample::select(vec![Kind::Read, Kind::Write, Kind::ReadWrite]);
+    let permission = (kind, keys()).prop_map(|(kind, keys)| Permission { kind, keys });
+    prop_oneof![
+        Just(AuthCommand::Enable),
+        Just(AuthCommand::Disable),
+        (name(), option::of(hash())).prop_map(|(name, password)| AuthCommand::UserAdd { name, password }),
+        name().prop_map(|name| AuthCommand::UserDelete { name }),
+        (name(), hash()).prop_map(|(name, password)| AuthCommand::UserChangePassword { name, password }),
+        (name(), name()).prop_map(|(user, role)| AuthCommand::UserGrantRole { user, role }),
+        (name(), name()).prop_map(|(user, role)| AuthCommand::UserRevokeRole { user, role }),
+        name().prop_map(|name| AuthCommand::RoleAdd { name }),
+        name().prop_map(|name| AuthCommand::RoleDelete { name }),
+        (name(), permission).prop_map(|(role, permission)| AuthCommand::RoleGrantPermission { role, permission }),
+        (name(), keys()).prop_map(|(role, keys)| AuthCommand::RoleRevokePermission { role, keys }),
+        (name(), any::<u64>(), any::<Option<[u8; 32]>>())
+            .prop_map(|(user, checked_at, token)| AuthCommand::Authenticate { user, checked_at, token }),
+    ]
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    let user = ("[a-zé]{0,3}", any::<u64>()).prop_map(|(name, revision)| Actor::User { name: name.into(), revision });
+    prop_oneof![Just(Actor::Nobody), Just(Actor::Trusted), user]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    (actor(), command()).prop_map(|(actor, command)| Entry { actor, command })
 }
 
 proptest! {
     #[test]
-    fn a_command_is_read_as_it_was_written(command in command()) {
-        prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+    fn an_entry_is_read_as_it_was_written(entry in entry()) {
+        prop_assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
     }
 
     #[test]
-    fn no_bytes_make_it_panic(mut bytes: Vec<u8>, known: bool) {
-        if let (Some(format), true) = (bytes.first_mut(), known) {
-            *format = super::FORMAT;
+    fn no_bytes_make_it_panic(mut bytes: Vec<u8>, known in option::of(super::FORMAT..=super::FORMAT_WITH_ACTOR)) {
+        if let (Some(format), Some(known)) = (bytes.first_mut(), known) {
+            *format = known;
         }
-        let _ = Command::decode(&bytes.into()).is_ok();
+        let _ = Entry::decode(&bytes.into()).is_ok();
     }
 
     #[test]
-    fn a_damaged_command_is_refused_or_another_one(command in command(), at: prop::sample::Index, byte: u8) {
-        let mut bytes = command.encode().to_vec();
+    fn a_damaged_entry_is_refused_or_another_one(entry in entry(), at: prop::sample::Index, byte: u8) {
+        let mut bytes = entry.encode().to_vec();
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let bytes = Bytes::from(bytes);
-        if let Ok(read) = Command::decode(&bytes) {
-            prop_assert_eq!(Command::decode(&read.encode()), Ok(read));
+        if let Ok(read) = Entry::decode(&bytes) {
+            prop_assert_eq!(Entry::decode(&read.encode()), Ok(read));
         }
     }
 
     #[test]
-    fn a_command_that_is_cut_short_is_refused(command in command(), at: prop::sample::Index) {
-        let bytes = command.encode();
-        prop_assert!(Command::decode(&bytes.slice(..at.index(bytes.len()))).is_err());
+    fn an_entry_that_is_cut_short_is_refused(entry in entry(), at: prop::sample::Index) {
+        let bytes = entry.encode();
+        prop_assert!(Entry::decode(&bytes.slice(..at.index(bytes.len()))).is_err());
     }
 }
 
@@ -159,9 +191,14 @@ fn the_log_of_this_version_stays_readable() {
         prev_kv: true,
     };
     let written: &[u8] = b"\x01\x01\x01k\x01\x02vv\x01\0\0\0\0\0\0\0\x07\x01";
-    assert_eq!(&Command::Put(put.clone()).encode()[..], written);
-    assert_eq!(Command::decode(&Bytes::from_static(written)), Ok(Command::Put(put)));
-    assert_eq!(Command::decode(&Bytes::from_static(b"\x02\x01")), Err(DecodeError::Format(2)));
+    let nobodys = Entry { actor: Actor::Nobody, command: Command::Put(put) };
+    assert_eq!(&nobodys.encode()[..], written);
+    assert_eq!(Entry::decode(&Bytes::from_static(written)), Ok(nobodys.clone()));
+    let written: &[u8] = b"\x02\x02\x02me\x05\x01\x01k\x01\x02vv\x01\0\0\0\0\0\0\0\x07\x01";
+    let mine = Entry { actor: Actor::User { name: "me".into(), revision: 5 }, ..nobodys };
+    assert_eq!(&mine.encode()[..], written);
+    assert_eq!(Entry::decode(&Bytes::from_static(written)), Ok(mine));
+    assert_eq!(Entry::decode(&Bytes::from_static(b"\x03\x01")), Err(DecodeError::Format(3)));
 }
 
 #[test]
@@ -171,12 +208,12 @@ fn depth_is_bounded() {
         for _ in 1..depth {
             txn = Txn { success: vec![Op::Txn(txn)], ..Txn::default() };
         }
-        Command::Txn(txn)
+        Entry::from(Command::Txn(txn))
     };
     let deepest = nest(TXN_DEPTH_MAX);
-    assert_eq!(Command::decode(&deepest.encode()), Ok(deepest.clone()));
-    assert_eq!(validate(&deepest, &Limits::default()), Ok(()));
+    assert_eq!(Entry::decode(&deepest.encode()), Ok(deepest.clone()));
+    assert_eq!(validate(&deepest.command, &Limits::default()), Ok(()));
     let too_deep = nest(TXN_DEPTH_MAX + 1);
-    assert!(Command::decode(&too_deep.encode()).is_err());
-    assert_eq!(validate(&too_deep, &Limits::default()), Err(Refusal::TooManyOps));
+    assert!(Entry::decode(&too_deep.encode()).is_err());
+    assert_eq!(validate(&too_deep.command, &Limits::default()), Err(Refusal::TooManyOps));
 }

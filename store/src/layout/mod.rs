@@ -13,6 +13,8 @@
 //! | members | member | name and addresses: see [`Member`](crate::Member) |
 //! | meta | a name | the compaction that was applied; the one that is swept |
 //!
+//! Users and roles have a space of their own: see [`crate::auth`].
+//!
 //! - All versions of a key lie together, newest first: a read at any revision is one seek.
 //! - A key has at most one version per revision.
 //! - The store's revision is that of the last row of history, which no sweep ever takes, or of the compaction.
@@ -29,7 +31,12 @@ use types::{LeaseId, Revision};
 pub(crate) use key::{bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of};
 pub(crate) use row::{Meta, Point, Row, Written, history_key, history_point};
 
-use crate::{KeyValue, StoreError, ending::Ending, varint};
+use crate::{
+    KeyValue, StoreError,
+    auth::{End, KeySet},
+    ending::Ending,
+    varint,
+};
 
 pub(crate) const KEYS: Space = Space::new("store-keys");
 pub(crate) const HISTORY: Space = Space::new("store-history");
@@ -192,6 +199,30 @@ pub(crate) fn version_before(engine: &Engine, key: &Bytes, before: Revision) -> 
     let (_, modified) = split_version(row_key)?;
     let Row::Put(meta, value) = Row::decode(row)? else { return Ok(None) };
     Ok(Some(meta.key_value(key.clone(), Bytes::copy_from_slice(value), modified)))
+}
+
+/// Whether the keys attached to a lease are all in a set, but for those that are `detached`.
+///
+/// It costs a seek for each gap of the set, not a step for each key.
+pub(crate) fn attached_within(
+    engine: &Engine,
+    id: LeaseId,
+    set: &KeySet,
+    detached: impl Fn(&[u8]) -> bool,
+) -> Result<bool, StoreError> {
+    let prefix = id.get().to_be_bytes();
+    let mut cursor = engine.cursor(ATTACHED)?;
+    cursor.seek(&prefix);
+    while let Some(key) = cursor.entry().and_then(|(key, _)| key.strip_prefix(&prefix)) {
+        match set.end_of(key) {
+            Some(End::Open) => return Ok(true),
+            Some(End::Before(end)) => cursor.seek(&attached_key(id, end)),
+            None if detached(key) => cursor.next(),
+            None => return Ok(false),
+        }
+    }
+    cursor.status()?;
+    Ok(true)
 }
 
 /// The version of a key that a revision wrote; `None` if it wrote none or that is swept, or was a delete.

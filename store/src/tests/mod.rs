@@ -97,13 +97,36 @@ impl Rig {
 
     /// Applies, writes and publishes commands as one batch.
     pub(crate) fn apply_alone(&mut self, commands: Vec<Command>) -> Vec<Result<Answer, Refusal>> {
+        self.apply_entries(commands.into_iter().map(Entry::from).collect())
+    }
+
+    /// As [`Rig::apply`], on behalf of actors.
+    pub(crate) fn apply_as(&mut self, entries: Vec<(Actor, Command)>) -> Vec<Result<Answer, Refusal>> {
+        let entries = entries.into_iter().map(|(actor, command)| Entry { actor, command });
+        let answers = self.apply_entries(entries.collect());
+        self.settle();
+        answers
+    }
+
+    fn apply_entries(&mut self, entries: Vec<Entry>) -> Vec<Result<Answer, Refusal>> {
         let Parts { engine, store, .. } = self.parts();
         let mut batch = Batch::new();
-        let apply = |command| store.apply(&mut batch, command).expect("the engine works");
-        let answers = commands.into_iter().map(apply).collect();
+        let apply = |entry| store.apply(&mut batch, entry).expect("the engine works");
+        let answers = entries.into_iter().map(apply).collect();
         engine.write(batch, Durability::Buffered).expect("the engine works");
         store.publish();
         answers
+    }
+
+    pub(crate) fn run_as(&mut self, actor: &Actor, command: Command) -> Result<Answer, Refusal> {
+        self.apply_as(vec![(actor.clone(), command)]).remove(0)
+    }
+
+    /// Writes users and roles as an import does; they count after [`Rig::reopen`].
+    pub(crate) fn restore_auth(&mut self, auth: &Auth) {
+        let mut batch = Batch::new();
+        auth.write(&mut batch);
+        self.parts().engine.write(batch, Durability::Buffered).expect("the engine works");
     }
 
     pub(crate) fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
