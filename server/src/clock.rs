@@ -1,6 +1,6 @@
 //! The one place where a member reads time.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Time since the member started: steady, and never told to anybody else.
 #[derive(Clone, Copy, Debug)]
@@ -14,4 +14,9 @@ impl Clock {
     pub(crate) fn now(&self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// Time since 1970, as the world has it: only for what is told to others, or was told by them.
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -11,7 +11,8 @@ use store::{Answer, Command, Member, MemberChange, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    core::{Caller, Core},
+    auth::Caller,
+    core::Core,
     kv::mismatched,
     status::{bad_member_urls, not_a_learner, not_enough_started_members, refused},
     urls::peer_urls,
@@ -110,7 +111,7 @@ pub(crate) async fn publish(core: &Core) -> Result<(), Status> {
 }
 
 async fn change_member(core: &Core, change: MemberChange) -> Result<(), Status> {
-    match core.propose(&Command::Member(change), Caller::ControlPlane, &core.config.store).await? {
+    match core.propose(&Command::Member(change), &Caller::ControlPlane, &core.config.store).await? {
         Answer::Member(_) => Ok(()),
         other => Err(mismatched(&other)),
     }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::core::{Caller, Core};
+use crate::{auth::Caller, core::Core};
 
 /// Between two compactions by revisions.
 const BY_REVISIONS: Duration = Duration::from_mins(5);
@@ -45,7 +45,7 @@ async fn compact(core: &Core, revision: i64) -> bool {
         return true;
     }
     let command = Command::Compact(Compact { revision });
-    match core.propose(&command, Caller::ControlPlane, &core.config.store).await {
+    match core.propose(&command, &Caller::ControlPlane, &core.config.store).await {
         Ok(_) => {
             info!(revision, "compacted history by itself");
             true

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::AuthConfig;
+
 /// Name, addresses and limits of one member. `Default` alone holds the values.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -21,6 +23,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// Entries between two purges of the log. Default 10 000.
     pub snapshot_count: u64,
+    /// How users prove who they are.
+    pub auth: AuthConfig,
     /// Limits on what clients may ask of the store.
     pub store: store::Limits,
     /// An idle watch that asked for progress is told of it this often, and up to a tenth later. Default 10 min.
@@ -40,6 +44,7 @@ impl Default for Config {
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,
+            auth: AuthConfig::default(),
             store: store::Limits::default(),
             watch_progress_interval: Duration::from_mins(10),
             watches_per_stream_max: 100_000,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::etcdserverpb::ResponseHeader;
 use raft::{ClusterId, MemberId, Raft};
-use store::{Alarm, AlarmChange, AlarmKind, Answer, Command, Failure, Lessor, Refusal, View};
+use store::{Actor, Alarm, AlarmChange, AlarmKind, Answer, AuthCommand, Command, Failure, Lessor, Refusal, View};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
@@ -15,7 +15,9 @@ use types::{KeyRange, Revision};
 
 use crate::{
     Config,
+    auth::{Authenticator, Caller},
     clock::Clock,
+    kv::mismatched,
     machine::{self, StateMachine},
     maintenance::change_alarm,
     space::Space,
@@ -33,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) space: Arc<Space>,
     /// There is a trust domain, and so a mesh whose keys only the mesh API writes.
     guards_mesh: bool,
+    pub(crate) auth: Authenticator,
     pub(crate) lessor: Arc<Mutex<Lessor>>,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
@@ -44,28 +47,19 @@ pub(crate) struct Core {
     long_reads: Semaphore,
 }
 
-/// Who stands behind a face.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// Anybody who reaches the client port.
-    Client,
-    /// The member's own control plane, which has authenticated whoever it acts for.
-    ControlPlane,
-}
-
 impl Core {
     pub(crate) fn new(
         raft: Raft<StateMachine>,
         (view, space): (View, Arc<Space>),
         guards_mesh: bool,
-        lessor: Arc<Mutex<Lessor>>,
+        (auth, lessor): (Authenticator, Arc<Mutex<Lessor>>),
         clock: Clock,
         config: Config,
         (cluster, member): (ClusterId, MemberId),
     ) -> Self {
         let long_reads = Semaphore::new(LONG_READS_MAX);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { raft, view, space, guards_mesh, lessor, clock, config, cluster, member, tasks, stop, long_reads }
+        Self { raft, view, space, guards_mesh, auth, lessor, clock, config, cluster, member, tasks, stop, long_reads }
     }
 
     /// The header of an answer given at `revision`.
@@ -83,22 +77,37 @@ impl Core {
         }
     }
 
-    /// Runs a command through the log. `limits` are those of the face that it came by.
+    /// Runs a command through the log, on the caller's behalf. `limits` are those of the face that it came by.
     pub(crate) async fn propose(
         &self,
         command: &Command,
-        caller: Caller,
+        caller: &Caller,
         limits: &store::Limits,
     ) -> Result<Answer, Status> {
         store::validate(command, limits).map_err(|refusal| refused(&refusal))?;
         self.guard_mesh_keys(command, caller)?;
         self.guard_space(command).await?;
-        let encoded = command.encode();
+        let encoded = command.encode_as(&caller.actor());
         limits.size(&encoded).map_err(|refusal| refused(&refusal))?;
         let proposal = self.raft.propose(machine::store_command(&encoded));
         let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
         match answer.map_err(|error| not_proposed(&error))? {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
+            machine::Answer::Ledger(_) | machine::Answer::Login { .. } => {
+                unreachable!("a store command has a store answer")
+            }
+        }
+    }
+
+    /// Runs a login through the log, and returns its place there: it is part of the token.
+    pub(crate) async fn agree_on_login(&self, login: AuthCommand) -> Result<Result<u64, Refusal>, Status> {
+        let encoded = Command::Auth(login).encode_as(&Actor::Nobody);
+        let proposal = self.raft.propose(machine::store_command(&encoded));
+        let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
+        match answer.map_err(|error| not_proposed(&error))? {
+            machine::Answer::Login { index } => Ok(Ok(index)),
+            machine::Answer::Store(Err(refusal)) => Ok(Err(refusal)),
+            machine::Answer::Store(Ok(other)) => Err(mismatched(&other)),
             machine::Answer::Ledger(_) => unreachable!("a store command has a store answer"),
         }
     }
@@ -138,14 +147,14 @@ impl Core {
         let alarm = Alarm { kind: AlarmKind::NoSpace, member: self.member.0 };
         if !self.view.alarms().contains(&alarm) {
             warn!(quota_bytes = self.space.quota_bytes(), "the space quota is used up");
-            Box::pin(change_alarm(self, AlarmChange { alarm, raised: true })).await?;
+            Box::pin(change_alarm(self, AlarmChange { alarm, raised: true }, &Caller::ControlPlane)).await?;
         }
         Err(refused(&Refusal::NoSpace))
     }
 
     /// In a mesh, `/mesh/` is written only by those whom the mesh API has authenticated.
-    fn guard_mesh_keys(&self, command: &Command, caller: Caller) -> Result<(), Status> {
-        let guarded = self.guards_mesh && caller == Caller::Client;
+    fn guard_mesh_keys(&self, command: &Command, caller: &Caller) -> Result<(), Status> {
+        let guarded = self.guards_mesh && caller.is_client();
         if guarded && self.writes_mesh_keys(command).map_err(|failure| failed(&failure))? {
             return Err(mesh_keys_are_reserved());
         }
@@ -157,9 +166,12 @@ impl Core {
             Command::Put(put) => is_mesh_key(&put.key),
             Command::DeleteRange(delete) => mesh_keys().overlaps(&delete.keys),
             Command::Txn(txn) => txn_writes_mesh_keys(txn),
-            Command::Compact(_) | Command::LeaseGrant(_) | Command::Alarm(_) | Command::Member(_) | Command::Settle => {
-                false
-            }
+            Command::Compact(_)
+            | Command::LeaseGrant(_)
+            | Command::Alarm(_)
+            | Command::Member(_)
+            | Command::Settle
+            | Command::Auth(_) => false,
             Command::LeaseRevoke(revoke) => {
                 for &id in revoke.ids.iter().filter(|&&id| self.view.lease(id).is_some()) {
                     if self.view.lease_keys(id)?.iter().any(is_mesh_key) {

@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::core::{Caller, Core};
+use crate::{auth::Caller, core::Core};
 
 /// How often a leader looks for leases that are due.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,7 +62,7 @@ async fn end_due(core: &Arc<Core>) {
         if count == 0 {
             return;
         }
-        if let Err(error) = core.propose(&command, Caller::ControlPlane, &core.config.store).await {
+        if let Err(error) = core.propose(&command, &Caller::ControlPlane, &core.config.store).await {
             warn!(leases = count, error = error.message(), "could not end leases, will try again");
             return;
         }

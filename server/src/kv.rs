@@ -7,24 +7,19 @@ use store::{Answer, Command, Compact};
 use tonic::{Request, Response, Status};
 use types::KeyRange;
 
-use crate::{
-    core::{Caller, Core},
-    range_stream,
-    status::refused,
-    wire,
-};
+use crate::{auth::Caller, core::Core, range_stream, status::refused, wire};
 
 /// Keys read and written.
 #[derive(Clone, Debug)]
 pub(crate) struct KvFace {
     pub(crate) core: Arc<Core>,
-    pub(crate) caller: Caller,
     pub(crate) limits: store::Limits,
 }
 
 #[tonic::async_trait]
 impl Kv for KvFace {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        let actor = Caller::of(&request).actor();
         let request = request.into_inner();
         let serializable = request.serializable;
         let range = wire::range(request)?;
@@ -33,7 +28,10 @@ impl Kv for KvFace {
             self.core.confirm_read().await?;
         }
         let is_walk = !matches!(range.keys, KeyRange::One(_));
-        let answer = self.core.read(is_walk, move |view| view.range(&range)).await?;
+        let answer = self.core.read(is_walk, move |view| {
+            view.read_as(&actor, |access| Ok(access.read(&range.keys)?), |view| view.range(&range))
+        });
+        let answer = answer.await?;
         let header = self.core.header(answer.revision);
         Ok(Response::new(wire::range_response(answer, header)))
     }
@@ -44,17 +42,19 @@ impl Kv for KvFace {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let actor = Caller::of(&request).actor();
         let request = request.into_inner();
         let serializable = request.serializable;
         let range = range_stream::checked(wire::range(request)?)?;
         if !serializable {
             self.core.confirm_read().await?;
         }
-        Ok(Response::new(range_stream::start(&self.core, range)))
+        Ok(Response::new(range_stream::start(&self.core, actor, range)))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        match self.propose(Command::Put(wire::put(request.into_inner())?)).await? {
+        let caller = Caller::of(&request);
+        match self.propose(Command::Put(wire::put(request.into_inner())?), &caller).await? {
             Answer::Put(answer) => {
                 let header = self.core.header(answer.revision);
                 Ok(Response::new(wire::put_response(answer, header)))
@@ -67,7 +67,8 @@ impl Kv for KvFace {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        match self.propose(Command::DeleteRange(wire::delete_range(request.into_inner()))).await? {
+        let caller = Caller::of(&request);
+        match self.propose(Command::DeleteRange(wire::delete_range(request.into_inner())), &caller).await? {
             Answer::DeleteRange(answer) => {
                 let header = self.core.header(answer.revision);
                 Ok(Response::new(wire::delete_range_response(answer, header)))
@@ -77,6 +78,7 @@ impl Kv for KvFace {
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
         let serializable = is_serializable(&request);
         let txn = wire::txn(request)?;
@@ -86,9 +88,13 @@ impl Kv for KvFace {
                 if !serializable {
                     self.core.confirm_read().await?;
                 }
-                self.core.read(true, move |view| view.txn_read_only(&reads)).await?
+                let actor = caller.actor();
+                let read = self.core.read(true, move |view| {
+                    view.read_as(&actor, |access| Ok(access.read_only(&reads)?), |view| view.txn_read_only(&reads))
+                });
+                read.await?
             }
-            None => match self.propose(Command::Txn(txn)).await? {
+            None => match self.propose(Command::Txn(txn), &caller).await? {
                 Answer::Txn(answer) => answer,
                 other => return Err(mismatched(&other)),
             },
@@ -101,8 +107,9 @@ impl Kv for KvFace {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
-        match self.propose(Command::Compact(Compact { revision: request.revision })).await? {
+        match self.propose(Command::Compact(Compact { revision: request.revision }), &caller).await? {
             Answer::Compact(answer) => {
                 if request.physical {
                     self.core.view.swept().await;
@@ -115,8 +122,8 @@ impl Kv for KvFace {
 }
 
 impl KvFace {
-    async fn propose(&self, command: Command) -> Result<Answer, Status> {
-        self.core.propose(&command, self.caller, &self.limits).await
+    async fn propose(&self, command: Command, caller: &Caller) -> Result<Answer, Status> {
+        self.core.propose(&command, caller, &self.limits).await
     }
 }
 

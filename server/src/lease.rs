@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use proto::etcdserverpb::{self as pb, lease_server::Lease};
-use store::{Answer, Command, LeaseGrant, LeaseRevoke, Renewal};
+use store::{Access, Actor, Answer, Command, LeaseGrant, LeaseRevoke, Renewal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::LeaseId;
 
 use crate::{
-    core::{Caller, Core},
+    auth::Caller,
+    core::Core,
     kv::mismatched,
-    status::{not_confirmed, refused},
+    status::{auth_refused, failed, not_confirmed, refused},
 };
 
 /// Renewals of one stream that are made together, of those that have arrived.
@@ -25,7 +26,6 @@ const KEEP_ALIVE_QUEUE_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseFace {
     pub(crate) core: Arc<Core>,
-    pub(crate) caller: Caller,
     pub(crate) limits: store::Limits,
 }
 
@@ -35,10 +35,11 @@ impl Lease for LeaseFace {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
         let ttl = self.limits.lease_ttl(request.ttl).map_err(|refusal| refused(&refusal))?;
         let id = LeaseId::new(request.id).unwrap_or_else(random_lease);
-        match self.propose(Command::LeaseGrant(LeaseGrant { id, ttl })).await? {
+        match self.propose(Command::LeaseGrant(LeaseGrant { id, ttl }), &caller).await? {
             Answer::LeaseGrant(answer) => Ok(Response::new(pb::LeaseGrantResponse {
                 header: Some(self.core.header(answer.revision)),
                 id: answer.id.get(),
@@ -53,8 +54,9 @@ impl Lease for LeaseFace {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let caller = Caller::of(&request);
         let id = named(request.into_inner().id)?;
-        match self.propose(Command::LeaseRevoke(LeaseRevoke { ids: vec![id] })).await? {
+        match self.propose(Command::LeaseRevoke(LeaseRevoke { ids: vec![id] }), &caller).await? {
             Answer::LeaseRevoke(answer) => {
                 Ok(Response::new(pb::LeaseRevokeResponse { header: Some(self.core.header(answer.revision)) }))
             }
@@ -69,6 +71,7 @@ impl Lease for LeaseFace {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let caller = Caller::of(&request);
         let mut requests = request.into_inner().ready_chunks(KEEP_ALIVE_BATCH_MAX);
         let (answers, stream) = mpsc::channel(KEEP_ALIVE_QUEUE_MAX);
         let core = Arc::clone(&self.core);
@@ -77,6 +80,7 @@ impl Lease for LeaseFace {
                 let asked = batch.len();
                 let ids: Vec<i64> = batch.into_iter().map_while(|request| Some(request.ok()?.id)).collect();
                 let broken = ids.len() < asked;
+                let (ids, refused) = renewable(&core, &caller, ids).await;
                 match keep_alive(&core, ids).await {
                     Ok(renewed) => {
                         for answer in renewed {
@@ -90,6 +94,10 @@ impl Lease for LeaseFace {
                         return;
                     }
                 }
+                if let Some(status) = refused {
+                    let _client_gone = answers.send(Err(status)).await.is_err();
+                    return;
+                }
                 if broken {
                     return;
                 }
@@ -102,6 +110,7 @@ impl Lease for LeaseFace {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let actor = Caller::of(&request).actor();
         let request = request.into_inner();
         self.core.confirm_read().await?;
         let header = Some(self.core.header(self.core.view.revision()));
@@ -110,8 +119,14 @@ impl Lease for LeaseFace {
             return Ok(Response::new(unknown));
         };
         let remaining = self.core.lessor.lock().remaining(lease.id, self.core.clock.now());
-        let keys =
-            if request.keys { self.core.read(true, move |view| view.lease_keys(lease.id)).await? } else { Vec::new() };
+        let keys = if request.keys {
+            let read = self.core.read(true, move |view| {
+                view.read_as(&actor, |access| view.may_see_lease(access, lease.id), |view| view.lease_keys(lease.id))
+            });
+            read.await?
+        } else {
+            Vec::new()
+        };
         Ok(Response::new(pb::LeaseTimeToLiveResponse {
             ttl: remaining.map_or(0, seconds),
             granted_ttl: seconds(lease.ttl),
@@ -122,10 +137,12 @@ impl Lease for LeaseFace {
 
     async fn lease_leases(
         &self,
-        _request: Request<pb::LeaseLeasesRequest>,
+        request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let actor = Caller::of(&request).actor();
         self.core.confirm_read().await?;
         let ids = self.core.lessor.lock().by_deadline();
+        let ids = if self.core.view.auth_is_enabled() { self.visible_leases(actor, ids).await? } else { ids };
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: Some(self.core.header(self.core.view.revision())),
             leases: ids.into_iter().map(|id| pb::LeaseStatus { id: id.get() }).collect(),
@@ -134,8 +151,18 @@ impl Lease for LeaseFace {
 }
 
 impl LeaseFace {
-    async fn propose(&self, command: Command) -> Result<Answer, Status> {
-        self.core.propose(&command, self.caller, &self.limits).await
+    async fn propose(&self, command: Command, caller: &Caller) -> Result<Answer, Status> {
+        self.core.propose(&command, caller, &self.limits).await
+    }
+
+    /// These leases, for who may see the keys of all of them.
+    async fn visible_leases(&self, actor: Actor, ids: Vec<LeaseId>) -> Result<Vec<LeaseId>, Status> {
+        let read = self.core.read(true, move |view| {
+            let see_all = |access: &Access<'_>| ids.iter().try_for_each(|&id| view.may_see_lease(access, id));
+            view.read_as(&actor, see_all, |_| Ok(()))?;
+            Ok(ids)
+        });
+        read.await
     }
 }
 
@@ -152,6 +179,30 @@ async fn keep_alive(core: &Core, ids: Vec<i64>) -> Result<Vec<pb::LeaseKeepAlive
         Some(Renewal::NotLeading) => Err(not_confirmed(&raft::ReadError::NotLeader { leader: None })),
     };
     ids.into_iter().map(renew).collect()
+}
+
+/// Those leases that the caller may renew, up to the first that they may not: whoever renews a lease writes all of its
+/// keys.
+async fn renewable(core: &Core, caller: &Caller, mut ids: Vec<i64>) -> (Vec<i64>, Option<Status>) {
+    if !core.view.auth_is_enabled() {
+        return (ids, None);
+    }
+    let recognized = async {
+        core.confirm_read().await?;
+        core.recognize_again(caller).await
+    };
+    let actor = match recognized.await {
+        Ok(actor) => actor,
+        Err(status) => return (Vec::new(), Some(status)),
+    };
+    let may_renew = |id| match LeaseId::new(id) {
+        None => core.view.auth().access(&actor).map(drop).map_err(auth_refused),
+        Some(id) => core.view.may_touch_lease(&actor, id).map_err(|failure| failed(&failure)),
+    };
+    let refused = ids.iter().enumerate().find_map(|(at, &id)| Some((at, may_renew(id).err()?)));
+    let Some((at, status)) = refused else { return (ids, None) };
+    ids.truncate(at);
+    (ids, Some(status))
 }
 
 fn named(id: i64) -> Result<LeaseId, Status> {

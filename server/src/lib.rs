@@ -9,6 +9,7 @@
 //!   all that was acknowledged before it.
 //! - A wire type stops at the first line of its handler.
 
+mod auth;
 mod clock;
 mod cluster;
 mod compactor;
@@ -34,6 +35,7 @@ mod urls;
 mod watch;
 mod wire;
 
+pub use auth::{AuthConfig, JwtConfig, KeyError, SignMethod, TokenConfig};
 pub use config::Config;
 pub use member::{CONTROL_PLANE_TXN_OPS_MAX, Member, ServerError};
 pub use snapshot::{Progress, Restore, Restored, SnapshotError, SnapshotStatus, restore, snapshot_status};

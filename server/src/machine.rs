@@ -10,9 +10,12 @@ use ca::{Ledger, LedgerCommand};
 use engine::{Batch, Durability, Engine, Space};
 use parking_lot::Mutex;
 use raft::{Committed, MachineError};
-use store::{Command, Lessor, Refusal, Store};
+use store::{AuthCommand, Command, Entry, Lessor, Refusal, Store};
 
-use crate::clock::Clock;
+use crate::{
+    auth::{News, SimpleTokens},
+    clock::Clock,
+};
 
 /// Raft's own record in the state's engine.
 pub(crate) const RAFT: Space = Space::new("raft");
@@ -27,11 +30,16 @@ const LEDGER: u8 = b'L';
 pub(crate) enum Answer {
     /// Of [`store_command`].
     Store(Result<store::Answer, Refusal>),
+    /// Of a login that was not refused.
+    Login {
+        /// Its place in the log.
+        index: u64,
+    },
     /// Of [`ledger_command`].
     Ledger(ca::Outcome),
 }
 
-/// Addresses an encoded [`Command`] to the store.
+/// Addresses an encoded [`Entry`] to the store.
 pub(crate) fn store_command(encoded: &Bytes) -> Bytes {
     addressed(STORE, encoded)
 }
@@ -54,19 +62,32 @@ pub(crate) struct StateMachine {
     store: Store,
     ledger: Ledger,
     lessor: Arc<Mutex<Lessor>>,
+    tokens: Arc<SimpleTokens>,
+    /// What the entries at hand mean for tokens.
+    news: Vec<News>,
     clock: Clock,
 }
 
 impl StateMachine {
-    pub(crate) fn new(state: Engine, store: Store, ledger: Ledger, lessor: Arc<Mutex<Lessor>>, clock: Clock) -> Self {
-        Self { state, store, ledger, lessor, clock }
+    pub(crate) fn new(
+        state: Engine,
+        store: Store,
+        ledger: Ledger,
+        (lessor, tokens): (Arc<Mutex<Lessor>>, Arc<SimpleTokens>),
+        clock: Clock,
+    ) -> Self {
+        Self { state, store, ledger, lessor, tokens, news: Vec::new(), clock }
     }
 
     fn run(&mut self, batch: &mut Batch, index: u64, command: &Bytes) -> Result<Answer, MachineError> {
         match command.split_first() {
             Some((&STORE, _)) => {
-                let command = Command::decode(&command.slice(1..)).map_err(MachineError::new)?;
-                self.store.apply(batch, command).map(Answer::Store).map_err(MachineError::new)
+                let entry = Entry::decode(&command.slice(1..)).map_err(MachineError::new)?;
+                let is_login = matches!(entry.command, Command::Auth(AuthCommand::Authenticate { .. }));
+                let news = News::of(&entry.command, index);
+                let outcome = self.store.apply(batch, entry).map_err(MachineError::new)?;
+                self.news.extend(news.filter(|_| outcome.is_ok()));
+                Ok(if is_login && outcome.is_ok() { Answer::Login { index } } else { Answer::Store(outcome) })
             }
             Some((&LEDGER, rest)) => {
                 let command = LedgerCommand::decode(rest).map_err(MachineError::new)?;
@@ -92,7 +113,7 @@ impl StateMachine {
                 Answer::Store(Ok(store::Answer::LeaseRevoke(revoke))) => {
                     revoke.revoked.iter().for_each(|&id| lessor.revoked(id));
                 }
-                Answer::Store(_) | Answer::Ledger(_) => {}
+                Answer::Store(_) | Answer::Login { .. } | Answer::Ledger(_) => {}
             }
         }
     }
@@ -116,6 +137,7 @@ impl raft::Machine for StateMachine {
         self.state.write(batch, Durability::Buffered).map_err(MachineError::new)?;
         self.store.publish();
         self.ledger.publish();
+        self.news.drain(..).for_each(|news| self.tokens.tell(news));
         self.tell_lessor(&answers);
         Ok(answers)
     }

@@ -14,7 +14,8 @@ use types::Revision;
 
 use crate::{
     ETCD_API_VERSION,
-    core::{Caller, Core},
+    auth::Caller,
+    core::Core,
     kv::mismatched,
     snapshot::{self, Snapshots},
     status::{
@@ -61,7 +62,11 @@ impl Maintenance for MaintenanceFace {
     }
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
+        if request.action != i32::from(AlarmAction::Get) {
+            self.core.require_root(&caller)?;
+        }
         let kind = alarm_kind(request.alarm)?;
         let raised = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Get) => return self.alarms(kind).await,
@@ -71,7 +76,7 @@ impl Maintenance for MaintenanceFace {
         };
         let Some(kind) = kind else { return Ok(self.alarm_response(self.core.view.revision(), [])) };
         let change = AlarmChange { alarm: Alarm { kind, member: request.member_id }, raised };
-        let AlarmAnswer { revision, alarm } = change_alarm(&self.core, change).await?;
+        let AlarmAnswer { revision, alarm } = change_alarm(&self.core, change, &caller).await?;
         Ok(self.alarm_response(revision, alarm))
     }
 
@@ -168,8 +173,8 @@ impl MaintenanceFace {
 }
 
 /// Raises or clears an alarm through the log.
-pub(crate) async fn change_alarm(core: &Core, change: AlarmChange) -> Result<AlarmAnswer, Status> {
-    match core.propose(&Command::Alarm(change), Caller::Client, &core.config.store).await? {
+pub(crate) async fn change_alarm(core: &Core, change: AlarmChange, caller: &Caller) -> Result<AlarmAnswer, Status> {
+    match core.propose(&Command::Alarm(change), caller, &core.config.store).await? {
         Answer::Alarm(answer) => Ok(answer),
         other => Err(mismatched(&other)),
     }

@@ -6,7 +6,7 @@ use ca::Ledger;
 use engine::{Engine, Options};
 use parking_lot::Mutex;
 use proto::etcdserverpb::{
-    cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use proto::{v3electionpb::election_server::ElectionServer, v3lockpb::lock_server::LockServer};
@@ -19,10 +19,11 @@ use tracing::{error, info, warn};
 
 use crate::{
     Config,
+    auth::{AuthFace, Authenticator, Gates, KeyError, Side, SimpleTokens},
     clock::Clock,
     cluster::{self, ClusterFace},
     compactor,
-    core::{Caller, Core},
+    core::Core,
     election::ElectionFace,
     expiry, ids,
     kv::KvFace,
@@ -64,6 +65,9 @@ pub enum ServerError {
         /// Why.
         source: engine::EngineError,
     },
+    /// Tokens cannot be signed or verified as configured.
+    #[error(transparent)]
+    Auth(#[from] KeyError),
     /// The keys on disk cannot be read.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -105,7 +109,9 @@ impl Member {
         let (ledger, ledger_view) = Ledger::open(state.clone())?;
         let lessor = Arc::new(Mutex::new(Lessor::new()));
         let sweeper = store.sweeper();
-        let machine = StateMachine::new(state.clone(), store, ledger, Arc::clone(&lessor), clock);
+        let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
+        let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;
+        let machine = StateMachine::new(state.clone(), store, ledger, (Arc::clone(&lessor), tokens), clock);
         let raft = Raft::start(raft_config(&config, cluster, member), log, machine).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
@@ -113,7 +119,8 @@ impl Member {
         let space = Space::new(state.clone(), config.store.quota_backend_bytes);
         let space =
             Arc::new(space.map_err(|source| ServerError::Engine { path: config.data_dir.join(STATE), source })?);
-        let core = Arc::new(Core::new(raft, (view, space), guards_mesh, lessor, clock, config, (cluster, member)));
+        let core =
+            Arc::new(Core::new(raft, (view, space), guards_mesh, (auth, lessor), clock, config, (cluster, member)));
         let published = cluster::publish(&core).await;
         published.map_err(|status| ServerError::Unpublished(status.message().to_owned()))?;
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
@@ -126,7 +133,7 @@ impl Member {
 
     /// etcd's services, as the client port offers them.
     pub fn routes(&self) -> Routes {
-        self.services(Caller::Client, &self.core.config.store)
+        self.services(Side::Clients, &self.core.config.store)
     }
 
     /// etcd's services for the control plane in this process, which authenticates its own callers: it may write
@@ -137,25 +144,28 @@ impl Member {
             request_bytes_max: CONTROL_PLANE_REQUEST_BYTES_MAX,
             ..self.core.config.store.clone()
         };
-        self.services(Caller::ControlPlane, &limits)
+        self.services(Side::ControlPlane, &limits)
     }
 
-    fn services(&self, caller: Caller, limits: &store::Limits) -> Routes {
+    fn services(&self, side: Side, limits: &store::Limits) -> Routes {
         let (core, limits) = (&self.core, limits.clone());
         let request_bytes = limits.request_bytes_max + REQUEST_OVERHEAD_BYTES;
-        let kv = KvFace { core: Arc::clone(core), caller, limits: limits.clone() };
-        let lease = LeaseFace { core: Arc::clone(core), caller, limits };
+        let kv = KvFace { core: Arc::clone(core), limits: limits.clone() };
+        let lease = LeaseFace { core: Arc::clone(core), limits };
         let snapshots = self.snapshots.clone();
         let maintenance = MaintenanceFace { core: Arc::clone(core), state: self.state.clone(), snapshots };
         let sessions = Sessions { core: Arc::clone(core), kv: kv.clone(), lease: lease.clone() };
         let sized = |kv: KvServer<_>| kv.max_decoding_message_size(request_bytes).max_encoding_message_size(usize::MAX);
-        Routes::new(sized(KvServer::new(kv)))
-            .add_service(WatchServer::new(WatchFace(Arc::clone(core))).max_encoding_message_size(usize::MAX))
-            .add_service(LeaseServer::new(lease).max_encoding_message_size(usize::MAX))
-            .add_service(ClusterServer::new(ClusterFace(Arc::clone(core))))
-            .add_service(MaintenanceServer::new(maintenance))
-            .add_service(LockServer::new(LockFace(sessions.clone())))
-            .add_service(ElectionServer::new(ElectionFace(sessions)))
+        Gates::new(Arc::clone(core), side)
+            .offer(sized(KvServer::new(kv)))
+            .offer(WatchServer::new(WatchFace(Arc::clone(core))).max_encoding_message_size(usize::MAX))
+            .offer(LeaseServer::new(lease).max_encoding_message_size(usize::MAX))
+            .offer(ClusterServer::new(ClusterFace(Arc::clone(core))))
+            .offer(MaintenanceServer::new(maintenance))
+            .offer(AuthServer::new(AuthFace(Arc::clone(core))))
+            .offer(LockServer::new(LockFace(sessions.clone())))
+            .offer(ElectionServer::new(ElectionFace(sessions)))
+            .into_routes()
     }
 
     /// The CA's ledger as this member has applied it.

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb as pb;
-use store::{Bounds, Chunk, Failure, Order, Range, Show, View};
+use store::{Actor, Bounds, Chunk, Failure, Order, Range, Show, View};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -43,13 +43,13 @@ pub(crate) fn checked(range: Range) -> Result<Range, Status> {
 }
 
 /// Starts the stream's task, which ends with the client or with the server.
-pub(crate) fn start(core: &Arc<Core>, range: Range) -> Chunks {
+pub(crate) fn start(core: &Arc<Core>, actor: Actor, range: Range) -> Chunks {
     let (pieces, stream) = mpsc::channel(QUEUE_MAX);
     let core = Arc::clone(core);
     core.tasks.clone().spawn(async move {
         let stop = core.stop.clone();
         tokio::select! {
-            outcome = send(&core, range, &pieces) => if let Err(status) = outcome {
+            outcome = send(&core, actor, range, &pieces) => if let Err(status) = outcome {
                 let _client_gone = pieces.send(Err(status)).await.is_err();
             },
             () = pieces.closed() => {}
@@ -61,9 +61,9 @@ pub(crate) fn start(core: &Arc<Core>, range: Range) -> Chunks {
 
 type Pieces = mpsc::Sender<Result<pb::RangeStreamResponse, Status>>;
 
-async fn send(core: &Core, range: Range, pieces: &Pieces) -> Result<(), Status> {
+async fn send(core: &Core, actor: Actor, range: Range, pieces: &Pieces) -> Result<(), Status> {
     if range.show == Show::CountOnly {
-        let answer = core.read(true, move |view| view.range(&range)).await?;
+        let answer = core.read(true, move |view| read_as(view, &actor, &range.keys, |view| view.range(&range))).await?;
         let header = Some(core.header(answer.revision));
         let count = answer.count.cast_signed();
         return tell(pieces, pb::RangeResponse { header, count, ..Default::default() }).await;
@@ -73,7 +73,8 @@ async fn send(core: &Core, range: Range, pieces: &Pieces) -> Result<(), Status> 
     loop {
         let keys_max = if sent == 0 { left.min(FIRST_KEYS) } else { left };
         let bounds = (keys_max, core.config.store.request_bytes_max);
-        let read = move |view: &View| view.chunk(&keys, at, range.show, bounds);
+        let by = actor.clone();
+        let read = move |view: &View| read_as(view, &by, &keys, |view| view.chunk(&keys, at, range.show, bounds));
         let Chunk { revision: now, kvs, rest } = core.read(true, read).await?;
         let first = *revision.get_or_insert(now);
         at = at.or(revision);
@@ -84,7 +85,7 @@ async fn send(core: &Core, range: Range, pieces: &Pieces) -> Result<(), Status> 
             rest => {
                 piece.more = rest.is_some();
                 let beyond = match rest {
-                    Some(rest) => core.read(true, move |view| count(view, rest, at)).await?,
+                    Some(rest) => core.read(true, move |view| count(view, &actor, rest, at)).await?,
                     None => 0,
                 };
                 piece.header = Some(core.header(first));
@@ -96,8 +97,19 @@ async fn send(core: &Core, range: Range, pieces: &Pieces) -> Result<(), Status> 
     }
 }
 
-fn count(view: &View, keys: KeyRange, revision: Option<Revision>) -> Result<u64, Failure> {
-    Ok(view.range(&Range { revision, show: Show::CountOnly, ..Range::new(keys) })?.count)
+/// Each piece is read by who may still read it.
+fn read_as<T>(
+    view: &View,
+    actor: &Actor,
+    keys: &KeyRange,
+    read: impl FnOnce(&View) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    view.read_as(actor, |access| Ok(access.read(keys)?), read)
+}
+
+fn count(view: &View, actor: &Actor, keys: KeyRange, revision: Option<Revision>) -> Result<u64, Failure> {
+    let range = Range { revision, show: Show::CountOnly, ..Range::new(keys) };
+    Ok(read_as(view, actor, &range.keys, |view| view.range(&range))?.count)
 }
 
 /// A client that has gone ends the task; see [`start`].

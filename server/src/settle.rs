@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::core::{Caller, Core};
+use crate::{auth::Caller, core::Core};
 
 /// Between two tries, when one failed or another member leads.
 const RETRY: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                 sleep(RETRY).await;
                 continue;
             }
-            if let Err(error) = core.propose(&Command::Settle, Caller::ControlPlane, &core.config.store).await {
+            if let Err(error) = core.propose(&Command::Settle, &Caller::ControlPlane, &core.config.store).await {
                 warn!(error = error.message(), "could not delete keys of a lease that has ended, will try again");
                 sleep(RETRY).await;
             }

@@ -3,7 +3,7 @@
 //! Source: etcd `api/v3rpc/rpctypes/error.go`.
 
 use raft::{ProposeError, ReadError};
-use store::{Failure, Refusal};
+use store::{AuthRefusal, Failure, Refusal};
 use tonic::Status;
 use tracing::error;
 
@@ -31,6 +31,34 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::PeerUrlExists => Status::failed_precondition("etcdserver: Peer URLs already exists"),
         Refusal::NoSpace => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
         Refusal::Corrupt => Status::data_loss("etcdserver: corrupt cluster"),
+        Refusal::Auth(refusal) => auth_refused(*refusal),
+    }
+}
+
+/// What is not permitted, and users and roles that cannot be changed as asked.
+pub(crate) fn auth_refused(refusal: AuthRefusal) -> Status {
+    match refusal {
+        AuthRefusal::UserEmpty => Status::invalid_argument("etcdserver: user name is empty"),
+        AuthRefusal::OldRevision => Status::invalid_argument("etcdserver: revision of auth store is old"),
+        AuthRefusal::PermissionDenied => Status::permission_denied("etcdserver: permission denied"),
+        AuthRefusal::RootUserNotExist => Status::failed_precondition("etcdserver: root user does not exist"),
+        AuthRefusal::RootRoleNotExist => Status::failed_precondition("etcdserver: root user does not have root role"),
+        AuthRefusal::UserAlreadyExists => Status::failed_precondition("etcdserver: user name already exists"),
+        AuthRefusal::UserNotFound => Status::failed_precondition("etcdserver: user name not found"),
+        AuthRefusal::RoleEmpty => Status::invalid_argument("etcdserver: role name is empty"),
+        AuthRefusal::RoleAlreadyExists => Status::failed_precondition("etcdserver: role name already exists"),
+        AuthRefusal::RoleNotFound => Status::failed_precondition("etcdserver: role name not found"),
+        AuthRefusal::AuthFailed => {
+            Status::invalid_argument("etcdserver: authentication failed, invalid user ID or password")
+        }
+        AuthRefusal::PermissionNotGiven => Status::invalid_argument("etcdserver: permission not given"),
+        AuthRefusal::RoleNotGranted => Status::failed_precondition("etcdserver: role is not granted to the user"),
+        AuthRefusal::PermissionNotGranted => {
+            Status::failed_precondition("etcdserver: permission is not granted to the role")
+        }
+        AuthRefusal::NotEnabled => Status::failed_precondition("etcdserver: authentication is not enabled"),
+        AuthRefusal::InvalidToken => Status::unauthenticated("etcdserver: invalid auth token"),
+        AuthRefusal::InvalidManagement => Status::invalid_argument("etcdserver: invalid auth management"),
     }
 }
 
@@ -191,4 +219,31 @@ pub(crate) fn not_enough_started_members() -> Status {
 /// A promotion of who votes already.
 pub(crate) fn not_a_learner() -> Status {
     Status::failed_precondition("etcdserver: can only promote a learner member")
+}
+
+/// More wait for the same than the server keeps waiting.
+pub(crate) fn too_many_requests() -> Status {
+    Status::resource_exhausted("etcdserver: too many requests")
+}
+
+/// A password of which bcrypt would not see the end.
+pub(crate) fn password_too_long() -> Status {
+    Status::unknown("bcrypt: password length exceeds 72 bytes")
+}
+
+/// A login at a member that has the public key alone.
+pub(crate) fn tokens_are_only_verified() -> Status {
+    Status::unknown("auth: token signing attempted with verify-only key")
+}
+
+/// The key does not sign.
+pub(crate) fn token_cannot_be_signed() -> Status {
+    Status::unknown("auth: failed to sign a token")
+}
+
+/// A status as text, where etcd has it so: its clients look for these very words in a watch's cancel reason.
+///
+/// Source: grpc-go `status.Error.Error`; etcd `clientv3/watch.go`, `shouldRetryWatch`.
+pub(crate) fn as_go_prints(status: &Status) -> String {
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
 }

@@ -26,8 +26,9 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{KeyRange, Revision};
 
 use crate::{
+    auth::Caller,
     core::Core,
-    status::{COMPACTED, failed},
+    status::{COMPACTED, as_go_prints, auth_refused, failed},
     wire,
 };
 
@@ -53,6 +54,7 @@ impl Watch for WatchFace {
         let (responses, stream) = mpsc::channel(RESPONSE_QUEUE_MAX);
         let session = Session {
             core: Arc::clone(&self.0),
+            caller: Caller::of(&request),
             stream: self.0.view.watches().stream(),
             watches: BTreeMap::new(),
             next_id: 0,
@@ -70,6 +72,7 @@ impl Watch for WatchFace {
 /// One client's stream.
 struct Session {
     core: Arc<Core>,
+    caller: Caller,
     stream: WatchStream,
     watches: BTreeMap<WatchId, Options>,
     next_id: i64,
@@ -147,6 +150,9 @@ impl Session {
         if request.start_revision < 0 {
             return self.refuse(COMPACTED).await;
         }
+        if let Err(refused) = self.may_watch(&keys).await {
+            return self.refuse(&as_go_prints(&refused)).await;
+        }
         if self.watches.len() >= self.core.config.watches_per_stream_max {
             return self.refuse("etcdserver: too many watches on this stream").await;
         }
@@ -166,6 +172,16 @@ impl Session {
             .insert(id, Options { fragment: request.fragment, progress_notify: request.progress_notify, idle: true });
         let header = Some(self.core.header(published));
         self.send(WatchResponse { header, watch_id: id.0, created: true, ..Default::default() }).await
+    }
+
+    /// Whoever watches keys may read them; asked anew for each watch, since a stream outlives changes of users.
+    async fn may_watch(&self, keys: &KeyRange) -> Result<(), Status> {
+        if !self.core.view.auth_is_enabled() {
+            return Ok(());
+        }
+        let actor = self.core.recognize_again(&self.caller).await?;
+        let auth = self.core.view.auth();
+        auth.access(&actor).and_then(|access| access.read(keys)).map_err(auth_refused)
     }
 
     /// The id asked for, or the next one that is free.

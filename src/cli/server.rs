@@ -1,7 +1,10 @@
 //! `server`: one member of the store, with etcd's flags and environment.
 
+mod auth_token;
+
 use super::{duration, failed, failure::Failure, logging::Logging, mesh::default_mesh_address, signals};
 use crate::member::{self, Settings};
+use server::{AuthConfig, TokenConfig};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -23,6 +26,8 @@ Each flag can also be given as ETCD_ and its name: ETCD_DATA_DIR.")]
 pub(crate) struct Args {
     #[command(flatten)]
     member: MemberFlags,
+    #[command(flatten)]
+    auth: AuthFlags,
     #[command(flatten)]
     listeners: ListenerFlags,
     #[command(flatten)]
@@ -68,6 +73,36 @@ pub(crate) struct MemberFlags {
     watch_progress_notify_interval: Option<Duration>,
 }
 
+/// Its users.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Users")]
+pub(crate) struct AuthFlags {
+    /// What is given to who has shown a password: simple, or
+    /// jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=TIME [default: simple]
+    #[arg(long, value_name = "FORM", env = "ETCD_AUTH_TOKEN", value_parser = auth_token::parse)]
+    auth_token: Option<TokenConfig>,
+    /// Seconds that a simple token lives after its last use [default: 300]
+    #[arg(long, value_name = "SECONDS", env = "ETCD_AUTH_TOKEN_TTL", value_parser = clap::value_parser!(u32).range(1..))]
+    auth_token_ttl: Option<u32>,
+    /// Work of hashing a password; each step doubles it [default: 10]
+    #[arg(long, value_name = "4-31", env = "ETCD_BCRYPT_COST", value_parser = clap::value_parser!(u32).range(4..=31))]
+    bcrypt_cost: Option<u32>,
+}
+
+impl AuthFlags {
+    /// `client_cert_auth`: as the ports' flag says.
+    fn resolve(self, client_cert_auth: bool) -> AuthConfig {
+        let default = AuthConfig::default();
+        let ttl = self.auth_token_ttl.map(|seconds| Duration::from_secs(seconds.into()));
+        AuthConfig {
+            tokens: self.auth_token.unwrap_or(default.tokens),
+            token_ttl: ttl.unwrap_or(default.token_ttl),
+            bcrypt_cost: self.bcrypt_cost.unwrap_or(default.bcrypt_cost),
+            client_cert_auth,
+        }
+    }
+}
+
 /// Its ports.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Ports")]
@@ -87,7 +122,7 @@ pub(crate) struct ListenerFlags {
     /// PEM file of the authorities of clients; clients must then show a certificate
     #[arg(long, value_name = "FILE", env = "ETCD_TRUSTED_CA_FILE", requires = "cert_file")]
     trusted_ca_file: Option<PathBuf>,
-    /// Demand client certificates; said by --trusted-ca-file already
+    /// Demand client certificates, whose common names are users; only the latter is not said by --trusted-ca-file already
     #[arg(long, env = "ETCD_CLIENT_CERT_AUTH", requires = "trusted_ca_file")]
     client_cert_auth: bool,
     /// Serve plain text beyond loopback: everybody who reaches the port may read and write everything
@@ -113,6 +148,7 @@ impl Args {
             Some(urls) => urls.iter().map(|url| listen_address(url, client_tls.is_some())).collect::<Result<_, _>>()?,
         };
         let mut member = self.member.resolve();
+        member.auth = self.auth.resolve(self.listeners.client_cert_auth);
         if let Some(urls) = advertised(self.member.advertise_client_urls, listen_client_urls, &listen_client)? {
             member.advertise_client_urls = urls;
         }
@@ -139,6 +175,7 @@ impl MemberFlags {
             heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),
             election_timeout: self.election_timeout.unwrap_or(default.election_timeout),
             snapshot_count: self.snapshot_count.unwrap_or(default.snapshot_count),
+            auth: default.auth,
             store,
             watch_progress_interval: self.watch_progress_notify_interval.unwrap_or(default.watch_progress_interval),
             advertise_client_urls: default.advertise_client_urls,
@@ -257,6 +294,18 @@ mod tests {
         assert_eq!(told, ["http://127.0.0.1:7"]);
         assert!(resolved(&["--client-cert-auth"]).is_err());
         assert!(resolved(&["--cert-file", "c"]).is_err());
+    }
+
+    #[test]
+    fn users_are_recognized_as_the_flags_say() {
+        let flags = ["--auth-token", "jwt,sign-method=HS256,priv-key=k", "--auth-token-ttl", "9", "--bcrypt-cost", "4"];
+        let auth = resolved(&flags).unwrap().member.auth;
+        assert!(matches!(auth.tokens, TokenConfig::Jwt(_)) && !auth.client_cert_auth);
+        assert_eq!((auth.token_ttl, auth.bcrypt_cost), (Duration::from_secs(9), 4));
+        let tls = ["--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "ca", "--client-cert-auth"];
+        let tls = [&tls[..], &["--listen-client-urls", "https://127.0.0.1:1"]].concat();
+        assert!(resolved(&tls).unwrap().member.auth.client_cert_auth);
+        assert!(resolved(&["--bcrypt-cost", "3"]).is_err() && resolved(&["--auth-token", "?"]).is_err());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Every expected text was taken from etcd 3.4; see `harness/server.rs` for running these tests against etcd itself.
 
+mod auth;
+
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},

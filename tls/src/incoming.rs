@@ -157,7 +157,11 @@ struct Accepted {
 impl Accepted {
     fn plain(self) -> Connection {
         let Self { socket, addr, slot } = self.prepared();
-        Connection { stream: Stream::Plain(socket), peer: PeerInfo { addr, spiffe_id: None }, _slot: slot }
+        Connection {
+            stream: Stream::Plain(socket),
+            peer: PeerInfo { addr, spiffe_id: None, common_name: None },
+            _slot: slot,
+        }
     }
 
     async fn handshake(self, config: Arc<ServerConfig>, deadline: Duration, in_mesh: bool) -> Option<Connection> {
@@ -174,9 +178,11 @@ impl Accepted {
             }
         };
         // The verifier has passed the chain, so that a certificate without an identity does not occur.
-        let chain = tls.get_ref().1.peer_certificates().filter(|_| in_mesh);
-        let spiffe_id = chain.and_then(|chain| peer::peer_id(chain).ok());
-        Some(Connection { stream: Stream::Tls(Box::new(tls)), peer: PeerInfo { addr, spiffe_id }, _slot: slot })
+        let chain = tls.get_ref().1.peer_certificates();
+        let spiffe_id = chain.filter(|_| in_mesh).and_then(|chain| peer::peer_id(chain).ok());
+        let common_name = chain.filter(|_| !in_mesh).and_then(peer::common_name).map(Into::into);
+        let peer = PeerInfo { addr, spiffe_id, common_name };
+        Some(Connection { stream: Stream::Tls(Box::new(tls)), peer, _slot: slot })
     }
 
     fn prepared(self) -> Self {

@@ -108,6 +108,13 @@ fn uri<'a>(name: &GeneralName<'a>) -> Option<&'a str> {
     }
 }
 
+/// The subject's common name of a chain's leaf; `None` if it has none, or an empty one.
+pub(crate) fn common_name(chain: &[CertificateDer<'_>]) -> Option<String> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    let name = leaf.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+    Some(name).filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,6 +24,9 @@ pub struct PeerInfo {
     /// Who it proved to be by mTLS inside the mesh; none on plain connections, without a certificate, and on
     /// listeners that check certificates by other rules than the mesh's.
     pub spiffe_id: Option<SpiffeId>,
+    /// The common name of the certificate it showed, if the listener checks certificates by other rules than the mesh's
+    /// and has verified it.
+    pub common_name: Option<Arc<str>>,
 }
 
 /// An accepted connection, its handshake done. It counts against the listener's limit until it is dropped.

@@ -51,7 +51,7 @@ impl Bench {
         let addr = listener.local_addr().expect("bound");
         let spiffe_id = Some(SpiffeId::parse(caller).expect("valid"));
         let prove = move |mut request: Request<()>| {
-            request.extensions_mut().insert(PeerInfo { addr, spiffe_id: spiffe_id.clone() });
+            request.extensions_mut().insert(PeerInfo { addr, spiffe_id: spiffe_id.clone(), common_name: None });
             Ok(request)
         };
         let service = AggregatedDiscoveryServiceServer::with_interceptor(ads, prove);

@@ -14,7 +14,11 @@ const ADMIN: &str = "spiffe://cluster.local/ns/meshstore-system/sa/admin";
 fn by<T>(caller: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    request.extensions_mut().insert(PeerInfo { addr, spiffe_id: Some(SpiffeId::parse(caller).expect("valid")) });
+    request.extensions_mut().insert(PeerInfo {
+        addr,
+        spiffe_id: Some(SpiffeId::parse(caller).expect("valid")),
+        common_name: None,
+    });
     request
 }
 

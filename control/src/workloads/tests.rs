@@ -20,7 +20,7 @@ async fn serve(store: &Store, caller: &str, stop: &CancellationToken) -> String 
     let addr = listener.local_addr().expect("bound");
     let spiffe_id = Some(SpiffeId::parse(caller).expect("valid"));
     let prove = move |mut request: Request<()>| {
-        request.extensions_mut().insert(PeerInfo { addr, spiffe_id: spiffe_id.clone() });
+        request.extensions_mut().insert(PeerInfo { addr, spiffe_id: spiffe_id.clone(), common_name: None });
         Ok(request)
     };
     let serving = tonic::transport::Server::builder().add_service(WorkloadsServer::with_interceptor(workloads, prove));

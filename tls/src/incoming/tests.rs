@@ -10,6 +10,7 @@ use tower::Service;
 use super::*;
 use crate::{
     ClientAuth, Connector, ConnectorError, Credentials, Expect, H2, client_config, server_config, testing::Authority,
+    web,
 };
 
 async fn listen(security: Security, limits: Limits) -> (Incoming, SocketAddr) {
@@ -171,4 +172,41 @@ async fn the_connector_says_what_failed() {
         result = connector.call(uri) => result.unwrap_err(),
     };
     assert!(matches!(error, ConnectorError::Handshake { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_web_tells_its_common_name() {
+    use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let write = |file: &str, text: String| {
+        let path = dir.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let issue = |name: &str, common_name: Option<&str>| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(text) = common_name {
+            params.distinguished_name.push(DnType::CommonName, text);
+        }
+        let cert = write(&format!("{name}.crt"), params.signed_by(&key, &ca).unwrap().pem());
+        (cert, write(&format!("{name}.key"), key.serialize_pem()))
+    };
+    let root = write("ca.crt", ca.pem());
+    let (cert, key) = issue("server", None);
+    let files = web::ServerFiles { cert, key, client_ca: Some(root.clone()) };
+    let security = Security::Web(web::server_config(files, H2).unwrap());
+    let (mut incoming, addr) = listen(security, Limits::default()).await;
+    for common_name in [Some("alice"), Some(""), None] {
+        let (cert, key) = issue("client", common_name);
+        let config = web::client_config(&web::Trust::File(root.clone()), Some((&cert, &key)), H2).unwrap();
+        let (ours, _theirs) = tokio::join!(incoming.next(), connect(addr, config));
+        let peer = ours.unwrap().unwrap().peer().clone();
+        assert_eq!((peer.common_name.as_deref(), peer.spiffe_id), (common_name.filter(|name| !name.is_empty()), None));
+    }
 }
