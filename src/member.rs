@@ -7,7 +7,11 @@
 //! - A listener that cannot be had is an error before anything runs.
 
 mod agreement;
+mod door;
+mod prompt;
 mod workers;
+
+pub(crate) use workers::Keeping;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -19,8 +23,9 @@ use std::{
 use anyhow::{Context, bail};
 use ca::{Authority, Custody, Issuer};
 use control::Control;
-use server::{CONTROL_PLANE_TXN_OPS_MAX, Member};
-use tls::{ClientAuth, Credentials, Security, web::ServerFiles};
+use door::Faces;
+use server::{Access, CONTROL_PLANE_TXN_OPS_MAX, GrpcFace, Member, Serves};
+use tls::{ClientAuth, Credentials, Policy, Security, web::ServerFiles};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -43,14 +48,42 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 pub(crate) struct Settings {
     /// The member itself.
     pub(crate) member: server::Config,
-    /// Where etcd clients connect.
-    pub(crate) listen_client: Vec<SocketAddr>,
-    /// Certificate and key of the client port; plain text without them.
-    pub(crate) client_tls: Option<ServerFiles>,
+    /// Where etcd clients and probes connect.
+    pub(crate) listeners: Vec<Listener>,
+    /// Certificate and key of the listeners that are secure.
+    pub(crate) client_tls: Option<(ServerFiles, Policy)>,
+    /// Whom the client port answers over HTTP.
+    pub(crate) access: Access,
+    /// Serve the JSON gateway.
+    pub(crate) gateway: bool,
+    /// How client connections are kept.
+    pub(crate) keeping: Keeping,
     /// Serve plain text beyond loopback.
     pub(crate) insecure_plaintext: bool,
     /// Where proxies and administrators connect.
     pub(crate) listen_mesh: SocketAddr,
+}
+
+/// One address, and what is served there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    /// By TLS, with the settings' certificate.
+    pub(crate) secure: bool,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Clients, by gRPC and by HTTP.
+    Clients,
+    /// Clients by gRPC alone.
+    Grpc,
+    /// Clients by HTTP alone.
+    Http,
+    /// Probes: health and metrics.
+    Probes,
 }
 
 /// Where a data directory keeps the authority's sealed keys, and the key that unseals them.
@@ -60,13 +93,15 @@ pub(crate) fn custody(data_dir: &Path) -> Custody {
 
 /// Runs a member until `stop`, or until its disk fails.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    let client_port = client_listeners(&settings)?;
+    let ports = open_ports(&settings)?;
     let agreement = Agreement::start()?;
     let member = agreement.runtime.spawn(Member::start(settings.member.clone())).await??;
     let mut faces = JoinSet::new();
-    for (listener, security) in client_port {
-        info!(listen = %listener.local_addr()?, "serves etcd v3");
-        faces.spawn(workers::serve(member.routes(), listener, security, stop.clone()));
+    let services = client_services(&member).await;
+    for (listener, security, purpose) in ports {
+        info!(listen = %listener.local_addr()?, ?purpose, "serves etcd v3");
+        let served = client_faces(&member, &services, &settings, purpose);
+        faces.spawn(workers::serve(served, listener, security, settings.keeping, stop.clone()));
     }
     let mesh = if member.ledger().genesis()?.is_some() {
         Some(Mesh::open(&member, &settings, &mut faces, &stop).await?)
@@ -98,15 +133,41 @@ fn face_ended(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>)
     }
 }
 
-fn client_listeners(settings: &Settings) -> anyhow::Result<Vec<(TcpListener, Security)>> {
-    let security = match &settings.client_tls {
-        Some(files) => Security::Web(tls::web::server_config(files.clone(), tls::H2)?),
-        None => Security::Plain,
-    };
-    if settings.client_tls.is_none() {
-        settings.listen_client.iter().try_for_each(|&listen| plain_text(listen, settings.insecure_plaintext))?;
+/// etcd's services and gRPC's own health service.
+async fn client_services(member: &Member) -> GrpcFace {
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    member.grpc(member.routes().add_service(service))
+}
+
+fn client_faces(member: &Member, services: &GrpcFace, settings: &Settings, purpose: Purpose) -> Faces {
+    let access = Arc::new(settings.access.clone());
+    let http = |serves| Some(member.http(services.clone(), access, serves));
+    let clients = Serves::Clients { gateway: settings.gateway };
+    match purpose {
+        Purpose::Clients => Faces { grpc: Some(services.clone()), http: http(clients) },
+        Purpose::Grpc => Faces { grpc: Some(services.clone()), http: None },
+        Purpose::Http => Faces { grpc: None, http: http(clients) },
+        Purpose::Probes => Faces { grpc: None, http: http(Serves::Probes) },
     }
-    settings.listen_client.iter().map(|&listen| Ok((bind(listen)?, security.clone()))).collect()
+}
+
+/// Takes all ports before anything runs.
+fn open_ports(settings: &Settings) -> anyhow::Result<Vec<(TcpListener, Security, Purpose)>> {
+    let tls = settings.client_tls.as_ref();
+    let tls =
+        tls.map(|(files, policy)| tls::web::server_config(files.clone(), policy, tls::H2_AND_HTTP1)).transpose()?;
+    let open = |listener: &Listener| {
+        let security = match &tls {
+            Some(tls) if listener.secure => Security::Web(tls.clone()),
+            _ => Security::Plain,
+        };
+        if !listener.secure && listener.purpose != Purpose::Probes {
+            plain_text(listener.address, settings.insecure_plaintext)?;
+        }
+        Ok((bind(listener.address)?, security, listener.purpose))
+    };
+    settings.listeners.iter().map(open).collect()
 }
 
 /// Plain text is for loopback, unless somebody has chosen otherwise and is told so.
@@ -159,7 +220,8 @@ impl Mesh {
         let tls = tls::server_config(&credentials, ClientAuth::Optional, tls::H2);
         let listener = bind(settings.listen_mesh)?;
         info!(listen = %listener.local_addr()?, trust_domain = %credentials.trust_domain(), "serves the mesh");
-        faces.spawn(workers::serve(routes, listener, Security::Mesh(tls), stop.clone()));
+        let mesh = Faces { grpc: Some(GrpcFace::uncounted(routes)), http: None };
+        faces.spawn(workers::serve(mesh, listener, Security::Mesh(tls), Keeping::default(), stop.clone()));
 
         let mut background = JoinSet::new();
         background.spawn(ca::keep_time(member.ledger_log(), member.ledger()));

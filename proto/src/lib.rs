@@ -11,6 +11,9 @@ pub use envoy_types::pb::envoy;
 /// Google's well-known types and `google.rpc.Status`, as Envoy's messages use them.
 pub use envoy_types::pb::google;
 
+/// The `FileDescriptorSet` of etcd's services and messages, for those who meet them by name: the JSON gateway.
+pub const ETCD_DESCRIPTORS: &[u8] = include_bytes!("gen/etcd.binpb");
+
 macro_rules! generated {
     ($(#[$doc:meta])* $name:ident = $file:literal) => {
         $(#[$doc])*

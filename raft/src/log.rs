@@ -18,6 +18,7 @@ use engine::Engine;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use types::Durations;
 
 pub(crate) use self::{
     disk::{Recovered, SPACES, recover},
@@ -55,6 +56,8 @@ struct Shared {
     engine: Engine,
     state: Mutex<State>,
     fatal: Fatal,
+    /// How long writes took.
+    syncs: Arc<Durations>,
     /// Dropped after `engine`.
     _closed: oneshot::Sender<Infallible>,
 }
@@ -82,9 +85,15 @@ impl LogStore {
         let Recovered { vote, committed, purged, last, tail, .. } = recovered;
         let state = State { vote, committed, purged, last, tail, cuts: 0 };
         let (sender, closed) = oneshot::channel();
-        let shared = Arc::new(Shared { engine, state: Mutex::new(state), fatal, _closed: sender });
+        let shared =
+            Arc::new(Shared { engine, state: Mutex::new(state), fatal, syncs: Arc::default(), _closed: sender });
         let (sender, operations) = mpsc::channel(OPERATIONS_MAX);
         (Self { shared: Arc::clone(&shared), operations: sender }, Writer::new(shared, operations), Closed(closed))
+    }
+
+    /// How long writes took until they were on stable storage.
+    pub(crate) fn syncs(&self) -> Arc<Durations> {
+        Arc::clone(&self.shared.syncs)
     }
 
     async fn send(&self, operation: Operation) -> io::Result<()> {

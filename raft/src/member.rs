@@ -24,6 +24,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 use tracing::info;
+use types::Durations;
 
 use crate::{
     Config, Leadership, Machine, MemberId, ProposeError, RaftError, ReadError, Status,
@@ -52,6 +53,7 @@ struct Inner<M: Machine> {
     applied: watch::Receiver<Option<LogId>>,
     leadership: watch::Receiver<Leadership>,
     standing: Arc<Standing>,
+    log_syncs: Arc<Durations>,
     fatal: Fatal,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -110,6 +112,7 @@ impl<M: Machine> Raft<M> {
         let waiters = Arc::new(Waiters::new(config.member.0, recovered.start));
         let (driver, apply_thread, applied) = apply::driver(machine, record, Arc::clone(&waiters), fatal.clone());
         let (store, writer, closed) = LogStore::new(log, recovered, fatal.clone());
+        let log_syncs = store.syncs();
         let threads = vec![
             thread("raft-log", fatal.clone(), || writer.run())?,
             thread("raft-apply", fatal.clone(), || apply_thread.run())?,
@@ -139,6 +142,7 @@ impl<M: Machine> Raft<M> {
             applied,
             leadership,
             standing,
+            log_syncs,
             fatal,
             stop,
             tasks,
@@ -207,6 +211,11 @@ impl<M: Machine> Raft<M> {
     /// The term that this member is in: [`Status::term`], for the price of a load.
     pub fn term(&self) -> u64 {
         self.0.standing.term.load(Ordering::Relaxed)
+    }
+
+    /// How long writes of the log took until they were on stable storage, since the start.
+    pub fn log_syncs(&self) -> &Durations {
+        &self.0.log_syncs
     }
 
     /// Who leads, and from when on this member may act as the leader.

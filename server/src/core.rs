@@ -20,6 +20,7 @@ use crate::{
     kv::mismatched,
     machine::{self, StateMachine},
     maintenance::change_alarm,
+    metrics::{Calls, Metrics, Pending},
     space::Space,
     status::{broken, failed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
 };
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     /// Owns what the faces spawn; each of them ends with its client's stream, or when `stop` is cancelled.
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) calls: Arc<Calls>,
     long_reads: Semaphore,
 }
 
@@ -55,11 +58,29 @@ impl Core {
         (auth, lessor): (Authenticator, Arc<Mutex<Lessor>>),
         clock: Clock,
         config: Config,
+        metrics: Arc<Metrics>,
         (cluster, member): (ClusterId, MemberId),
     ) -> Self {
         let long_reads = Semaphore::new(LONG_READS_MAX);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { raft, view, space, guards_mesh, auth, lessor, clock, config, cluster, member, tasks, stop, long_reads }
+        let calls = Arc::new(Calls::new(config.extensive_metrics));
+        Self {
+            raft,
+            view,
+            space,
+            guards_mesh,
+            auth,
+            lessor,
+            clock,
+            config,
+            cluster,
+            member,
+            tasks,
+            stop,
+            metrics,
+            calls,
+            long_reads,
+        }
     }
 
     /// The header of an answer given at `revision`.
@@ -90,8 +111,12 @@ impl Core {
         let encoded = command.encode_as(&caller.actor());
         limits.size(&encoded).map_err(|refusal| refused(&refusal))?;
         let proposal = self.raft.propose(machine::store_command(&encoded));
-        let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
-        match answer.map_err(|error| not_proposed(&error))? {
+        let pending = Pending::new(&self.metrics);
+        let answer = match timeout(self.request_timeout(), proposal).await {
+            Ok(answer) => answer.map_err(|error| not_proposed(&error)),
+            Err(_elapsed) => Err(timed_out()),
+        };
+        match answer.inspect_err(|_| pending.failed())? {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
             machine::Answer::Ledger(_) | machine::Answer::Login { .. } => {
                 unreachable!("a store command has a store answer")

@@ -17,6 +17,7 @@ mod config;
 mod core;
 mod election;
 mod expiry;
+mod http;
 mod ids;
 mod kv;
 mod lease;
@@ -25,6 +26,7 @@ mod lock;
 mod machine;
 mod maintenance;
 mod member;
+mod metrics;
 mod range_stream;
 mod session;
 mod settle;
@@ -37,7 +39,9 @@ mod wire;
 
 pub use auth::{AuthConfig, JwtConfig, KeyError, SignMethod, TokenConfig};
 pub use config::Config;
+pub use http::{Access, HttpFace, Serves};
 pub use member::{CONTROL_PLANE_TXN_OPS_MAX, Member, ServerError};
+pub use metrics::{Answer, Answering, GrpcFace};
 pub use snapshot::{Progress, Restore, Restored, SnapshotError, SnapshotStatus, restore, snapshot_status};
 
 /// The version of etcd's API that a member speaks, as `Status` tells it.

@@ -3,7 +3,7 @@
 //! - What entries do, and raft's record that they were applied, are one atomic write: no crash splits them.
 //! - Readers and watchers are told only after that write.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ca::{Ledger, LedgerCommand};
@@ -15,6 +15,7 @@ use store::{AuthCommand, Command, Entry, Lessor, Refusal, Store};
 use crate::{
     auth::{News, SimpleTokens},
     clock::Clock,
+    metrics::Metrics,
 };
 
 /// Raft's own record in the state's engine.
@@ -66,6 +67,7 @@ pub(crate) struct StateMachine {
     /// What the entries at hand mean for tokens.
     news: Vec<News>,
     clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 impl StateMachine {
@@ -75,8 +77,9 @@ impl StateMachine {
         ledger: Ledger,
         (lessor, tokens): (Arc<Mutex<Lessor>>, Arc<SimpleTokens>),
         clock: Clock,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { state, store, ledger, lessor, tokens, news: Vec::new(), clock }
+        Self { state, store, ledger, lessor, tokens, news: Vec::new(), clock, metrics }
     }
 
     fn run(&mut self, batch: &mut Batch, index: u64, command: &Bytes) -> Result<Answer, MachineError> {
@@ -134,7 +137,9 @@ impl raft::Machine for StateMachine {
             answers.push(entry.commands.iter().map(run).collect::<Result<Vec<_>, _>>()?);
         }
         batch.put(RAFT, RECORD, record);
+        let begun = Instant::now();
         self.state.write(batch, Durability::Buffered).map_err(MachineError::new)?;
+        self.metrics.commits.record(begun.elapsed());
         self.store.publish();
         self.ledger.publish();
         self.news.drain(..).for_each(|news| self.tokens.tell(news));

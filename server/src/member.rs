@@ -25,13 +25,16 @@ use crate::{
     compactor,
     core::Core,
     election::ElectionFace,
-    expiry, ids,
+    expiry,
+    http::{self, Access, HttpFace, Serves},
+    ids,
     kv::KvFace,
     lease::LeaseFace,
     ledger::LedgerLog,
     lock::LockFace,
     machine::{self, StateMachine},
     maintenance::MaintenanceFace,
+    metrics::{GrpcFace, Metrics},
     session::Sessions,
     settle,
     snapshot::{self, SnapshotError, Snapshots},
@@ -89,6 +92,7 @@ pub struct Member {
     state: Engine,
     ledger: ca::LedgerView,
     snapshots: Snapshots,
+    methods: Arc<http::Methods>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -111,7 +115,15 @@ impl Member {
         let sweeper = store.sweeper();
         let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
         let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;
-        let machine = StateMachine::new(state.clone(), store, ledger, (Arc::clone(&lessor), tokens), clock);
+        let metrics = Arc::new(Metrics::default());
+        let machine = StateMachine::new(
+            state.clone(),
+            store,
+            ledger,
+            (Arc::clone(&lessor), tokens),
+            clock,
+            Arc::clone(&metrics),
+        );
         let raft = Raft::start(raft_config(&config, cluster, member), log, machine).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
@@ -119,21 +131,46 @@ impl Member {
         let space = Space::new(state.clone(), config.store.quota_backend_bytes);
         let space =
             Arc::new(space.map_err(|source| ServerError::Engine { path: config.data_dir.join(STATE), source })?);
-        let core =
-            Arc::new(Core::new(raft, (view, space), guards_mesh, (auth, lessor), clock, config, (cluster, member)));
+        let leadership = raft.leadership();
+        let core = Arc::new(Core::new(
+            raft,
+            (view, space),
+            guards_mesh,
+            (auth, lessor),
+            clock,
+            config,
+            Arc::clone(&metrics),
+            (cluster, member),
+        ));
         let published = cluster::publish(&core).await;
         published.map_err(|status| ServerError::Unpublished(status.message().to_owned()))?;
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
         let settle = tokio::spawn(settle::run(Arc::clone(&core), core.stop.clone()));
         let compactor = tokio::spawn(compactor::run(Arc::clone(&core), core.stop.clone()));
         let space = tokio::spawn(space::run(Arc::clone(&core.space), core.view.clone(), core.stop.clone()));
-        let background = vec![expiry, settle, compactor, space, tokio::spawn(sweep(sweeper, core.stop.clone()))];
-        Ok(Self { core, state, ledger: ledger_view, snapshots: Snapshots::default(), background })
+        let stop = core.stop.clone();
+        let leaders = tokio::spawn(async move { metrics.watch_leaders(leadership, stop).await });
+        let sweep = tokio::spawn(sweep(sweeper, core.stop.clone()));
+        let background = vec![expiry, settle, compactor, space, sweep, leaders];
+        let methods = Arc::new(http::Methods::new());
+        Ok(Self { core, state, ledger: ledger_view, methods, snapshots: Snapshots::default(), background })
     }
 
     /// etcd's services, as the client port offers them.
     pub fn routes(&self) -> Routes {
         self.services(Side::Clients, &self.core.config.store)
+    }
+
+    /// `routes`, which are [`Member::routes`] and what else stands beside them, with their calls counted.
+    pub fn grpc(&self, routes: Routes) -> GrpcFace {
+        GrpcFace::new(routes, Arc::clone(&self.core.calls))
+    }
+
+    /// What the member says over HTTP. The JSON gateway calls `services`, and counts where they count.
+    pub fn http(&self, services: GrpcFace, access: Arc<Access>, serves: Serves) -> HttpFace {
+        let request_bytes = self.core.config.store.request_bytes_max + REQUEST_OVERHEAD_BYTES;
+        let methods = Arc::clone(&self.methods);
+        HttpFace::new(Arc::clone(&self.core), methods, services, request_bytes, access, serves)
     }
 
     /// etcd's services for the control plane in this process, which authenticates its own callers: it may write

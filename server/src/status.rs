@@ -7,7 +7,7 @@ use store::{AuthRefusal, Failure, Refusal};
 use tonic::Status;
 use tracing::error;
 
-use crate::SnapshotError;
+use crate::{SnapshotError, http::Malformed};
 
 /// What the store refused, as etcd says it.
 pub(crate) fn refused(refusal: &Refusal) -> Status {
@@ -246,4 +246,27 @@ pub(crate) fn token_cannot_be_signed() -> Status {
 /// Source: grpc-go `status.Error.Error`; etcd `clientv3/watch.go`, `shouldRetryWatch`.
 pub(crate) fn as_go_prints(status: &Status) -> String {
     format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+}
+
+/// The JSON gateway has no such path.
+pub(crate) fn no_such_path() -> Status {
+    Status::not_found("Not Found")
+}
+
+/// A path of the JSON gateway was asked by another method than `POST`.
+pub(crate) fn only_post() -> Status {
+    Status::unimplemented("Method Not Allowed")
+}
+
+/// A body that is not the JSON of the request that its path takes.
+pub(crate) fn unreadable_request(malformed: &Malformed) -> Status {
+    match malformed {
+        Malformed::Truncated | Malformed::Invalid(_) => Status::invalid_argument(malformed.to_string()),
+        Malformed::TooLong(_) => Status::resource_exhausted(malformed.to_string()),
+    }
+}
+
+/// An answer that cannot be shown as JSON: our own bug, told rather than hidden.
+pub(crate) fn unreadable_answer(malformed: &Malformed) -> Status {
+    Status::internal(malformed.to_string())
 }

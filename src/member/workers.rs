@@ -9,41 +9,76 @@
 use std::{net::TcpListener, thread, time::Duration};
 
 use anyhow::Context;
-use tls::{Incoming, Limits, Security};
-use tokio::{runtime, sync::oneshot, task::JoinSet};
-use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use futures_util::StreamExt;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tls::{Connection, Incoming, Limits, Security};
+use tokio::{pin, runtime, select, sync::oneshot, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
 
-/// Streams at once on one client connection.
-const STREAMS_PER_CONNECTION_MAX: u32 = 10_000;
+use super::{
+    door::{Door, Faces},
+    prompt::Prompt,
+};
+
 /// What a connection may send before it must wait for us, bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// The same for one stream of it.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// A silent connection is probed this often.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a connection may take to say what it speaks, and an HTTP/1.1 request until its head is there.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves until `stop`, and then until the connections have ended.
+/// How connections are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    /// Streams at once on one HTTP/2 connection.
+    pub(crate) streams_max: u32,
+    /// A silent HTTP/2 connection is probed this often; `None`: never.
+    pub(crate) probe_interval: Option<Duration>,
+    /// And cut when the probe is not answered for this long.
+    pub(crate) probe_timeout: Duration,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self {
+            streams_max: 10_000,
+            probe_interval: Some(Duration::from_secs(30)),
+            probe_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves until `stop`, and then until the connections have ended. Each thread serves a [`Faces::for_thread`].
 ///
 /// # Errors
 /// If a thread could not be started, or its listener failed.
 pub(super) async fn serve(
-    routes: Routes,
+    faces: Faces,
     listener: TcpListener,
     security: Security,
+    keeping: Keeping,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let count = thread::available_parallelism().map_or(1, usize::from);
     let mut workers = JoinSet::new();
     for number in 0..count {
-        let (routes, security, stop) = (routes.clone(), security.clone(), stop.clone());
+        let worker = Worker {
+            faces: faces.for_thread(),
+            security: security.clone(),
+            limits: share(Limits::default(), count),
+            keeping,
+            stop: stop.clone(),
+        };
         let listener = listener.try_clone()?;
-        let limits = share(Limits::default(), count);
         let (ended, outcome) = oneshot::channel();
         let work = move || {
             // Nobody asks for the outcome when the process is ending.
-            drop(ended.send(work(routes, listener, security, limits, stop)));
+            drop(ended.send(worker.run(listener)));
         };
         thread::Builder::new().name(format!("serve-{number}")).spawn(work)?;
         workers.spawn(outcome);
@@ -64,24 +99,70 @@ fn share(limits: Limits, count: usize) -> Limits {
     }
 }
 
-fn work(
-    routes: Routes,
-    listener: TcpListener,
+struct Worker {
+    faces: Faces,
     security: Security,
     limits: Limits,
+    keeping: Keeping,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let incoming = Incoming::new(tokio::net::TcpListener::from_std(listener)?, security, limits);
-        let (health, service) = tonic_health::server::health_reporter();
-        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        let server = Server::builder()
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .add_routes(routes.add_service(service));
-        Ok(server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?)
-    })
+}
+
+impl Worker {
+    fn run(self, listener: TcpListener) -> anyhow::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.accept(listener))
+    }
+
+    async fn accept(self, listener: TcpListener) -> anyhow::Result<()> {
+        let secure = !matches!(self.security, Security::Plain);
+        let mut incoming = Incoming::new(tokio::net::TcpListener::from_std(listener)?, self.security, self.limits);
+        let (protocols, connections) = (protocols(self.keeping), TaskTracker::new());
+        while let Some(Some(accepted)) = self.stop.run_until_cancelled(incoming.next()).await {
+            let connection = accepted.context("the listener failed")?;
+            let door = Door::new(self.faces.clone(), connection.peer().clone(), secure);
+            connections.spawn(serve_connection(connection, door, protocols.clone(), self.stop.clone()));
+        }
+        // Whoever connects from now on is told so by the kernel, at once.
+        drop(incoming);
+        connections.close();
+        connections.wait().await;
+        Ok(())
+    }
+}
+
+fn protocols(keeping: Keeping) -> auto::Builder<TokioExecutor> {
+    let mut protocols = auto::Builder::new(TokioExecutor::new());
+    protocols.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    protocols
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(keeping.streams_max)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .keep_alive_interval(keeping.probe_interval)
+        .keep_alive_timeout(keeping.probe_timeout);
+    protocols
+}
+
+/// Serves one connection; after `stop` it finishes what it is asked already.
+async fn serve_connection(
+    connection: Connection,
+    door: Door,
+    protocols: auto::Builder<TokioExecutor>,
+    stop: CancellationToken,
+) {
+    let addr = connection.peer().addr;
+    let io = TokioIo::new(Prompt::new(connection, HEADER_TIMEOUT));
+    let served = protocols.serve_connection(io, door);
+    pin!(served);
+    let ended = select! {
+        ended = served.as_mut() => ended,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(peer = %addr, %error, "connection ended early");
+    }
 }

@@ -59,5 +59,6 @@ pub use transfer::{Export, Load, LoadError, Loaded, Step, Steps};
 pub use validate::{validate, validate_range, validate_read_only};
 pub use view::{Lease, View};
 pub use watch::{
-    Change, Delivery, DuplicateWatch, Event, Events, Filter, WatchHub, WatchId, WatchRequest, WatchStart, WatchStream,
+    Change, Delivery, DuplicateWatch, Event, Events, Filter, WatchHub, WatchId, WatchLoad, WatchRequest, WatchStart,
+    WatchStream,
 };

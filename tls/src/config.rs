@@ -16,6 +16,9 @@ use crate::{Credentials, Expect, verifier::Verifier};
 /// ALPN of gRPC and HTTP/2.
 pub const H2: &[&[u8]] = &[b"h2"];
 
+/// ALPN of servers that speak HTTP/1.1 too.
+pub const H2_AND_HTTP1: &[&[u8]] = &[b"h2", b"http/1.1"];
+
 /// Whether a server asks its clients for a certificate. One that is shown is always checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {

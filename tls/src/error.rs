@@ -42,6 +42,9 @@ pub enum CredentialsError {
     /// The key is of a kind that cannot sign handshakes, or does not belong to the certificate.
     #[error("unusable private key: {0}")]
     Key(&'static str),
+    /// What a server is to speak makes no sense.
+    #[error("{0}")]
+    Policy(String),
     /// Certificate and roots, or the roots among themselves, disagree.
     #[error("trust domain {found} where {expected} is expected")]
     TrustDomain {

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use crate::CredentialsError;
@@ -30,6 +30,17 @@ pub(crate) fn certificate_file(path: &Path) -> Result<Vec<CertificateDer<'static
 pub(crate) fn private_key_file(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     let text = Zeroizing::new(read(path)?);
     private_key(&text, &path.display().to_string())
+}
+
+/// The lists of revoked certificates of a file, each in PEM, or one in DER.
+pub(crate) fn revocation_file(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialsError> {
+    let content = read(path)?;
+    if !content.starts_with(b"-----") {
+        return Ok(vec![content.into()]);
+    }
+    let lists = CertificateRevocationListDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
+    let origin = path.display().to_string();
+    lists.map_err(|_| CredentialsError::Pem { origin, problem: "is not well-formed PEM" })
 }
 
 /// Refuses a key that group or others may touch.

@@ -15,12 +15,16 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
-        ClientHello, ResolvesServerCert, WebPkiClientVerifier,
+        ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::{CertifiedKey, SingleCertAndKey},
@@ -28,7 +32,7 @@ use rustls::{
 };
 use tracing::{info, warn};
 
-use crate::{CredentialsError, config, pem, svid};
+use crate::{CredentialsError, Policy, config, pem, svid};
 
 /// How often, at most, the files are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,17 +46,35 @@ pub struct ServerFiles {
     pub key: PathBuf,
     /// The authorities of clients. If given, a client must show a certificate of theirs.
     pub client_ca: Option<PathBuf>,
+    /// Certificates of clients that were taken back, signed by their authorities.
+    pub client_crl: Option<PathBuf>,
+    /// Host names or addresses, one of which a client's certificate must bear; empty: any may be borne.
+    pub client_hosts: Vec<String>,
+}
+
+impl ServerFiles {
+    /// Any client is served that speaks TLS.
+    pub fn new(cert: PathBuf, key: PathBuf) -> Self {
+        Self { cert, key, client_ca: None, client_crl: None, client_hosts: Vec::new() }
+    }
 }
 
 /// For servers with certificates from files. `alpn`: protocols in order of preference.
-pub fn server_config(files: ServerFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, CredentialsError> {
+///
+/// # Errors
+/// If a file cannot be used, or `policy` allows nothing.
+pub fn server_config(
+    files: ServerFiles,
+    policy: &Policy,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, CredentialsError> {
     let demands_certificates = files.client_ca.is_some();
     let loaded = Arc::new(Reloading::load(files)?);
-    let builder = ServerConfig::builder_with_provider(config::provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("the provider has TLS 1.3 suites");
+    let builder = ServerConfig::builder_with_provider(policy.provider()?)
+        .with_protocol_versions(&policy.versions()?)
+        .map_err(|error| CredentialsError::Policy(error.to_string()))?;
     let builder = if demands_certificates {
-        builder.with_client_cert_verifier(Arc::new(Clients(loaded.clone())))
+        builder.with_client_cert_verifier(Arc::new(Clients::new(loaded.clone())?))
     } else {
         builder.with_no_client_auth()
     };
@@ -163,14 +185,24 @@ struct Loaded {
 
 impl Loaded {
     fn load(files: &ServerFiles) -> Result<Self, CredentialsError> {
-        let clients = files.client_ca.as_deref().map(clients_of).transpose()?;
+        let crl = files.client_crl.as_deref();
+        let clients = files.client_ca.as_deref().map(|ca| clients_of(ca, crl)).transpose()?;
         Ok(Self { certified: certified(&files.cert, &files.key)?, clients })
     }
 }
 
-fn clients_of(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca)?, config::provider()).build();
-    verifier
+fn clients_of(ca: &Path, crl: Option<&Path>) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
+    let builder = WebPkiClientVerifier::builder_with_provider(roots(ca)?, config::provider());
+    let builder = match crl {
+        None => builder,
+        // As in etcd the list speaks of clients' own certificates, and of no more authorities than it names.
+        Some(crl) => builder
+            .with_crls(pem::revocation_file(crl)?)
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status(),
+    };
+    builder
+        .build()
         .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
         .map_err(|error| CredentialsError::Root(format!("{}: {error}", ca.display())))
 }
@@ -228,7 +260,7 @@ fn stamps(files: &ServerFiles) -> Vec<Option<Stamp>> {
         let metadata = fs::metadata(path)?;
         Ok((metadata.modified()?, metadata.len()))
     };
-    [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()]
+    [Some(&files.cert), Some(&files.key), files.client_ca.as_ref(), files.client_crl.as_ref()]
         .into_iter()
         .flatten()
         .map(|path| stamp(path).ok())
@@ -251,11 +283,32 @@ impl ResolvesServerCert for Shown {
 }
 
 #[derive(Debug)]
-struct Clients(Arc<Reloading>);
+struct Clients {
+    loaded: Arc<Reloading>,
+    hosts: Vec<ServerName<'static>>,
+}
 
 impl Clients {
+    fn new(loaded: Arc<Reloading>) -> Result<Self, CredentialsError> {
+        let host = |name: &String| {
+            let host = ServerName::try_from(name.clone());
+            host.map_err(|_| CredentialsError::Policy(format!("{name:?} is neither a host name nor an address")))
+        };
+        let hosts = loaded.files.client_hosts.iter().map(host).collect::<Result<_, _>>()?;
+        Ok(Self { loaded, hosts })
+    }
+
+    fn check_host(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        let leaf = ParsedCertificate::try_from(leaf)?;
+        let mut outcomes = self.hosts.iter().map(|host| verify_server_name(&leaf, host));
+        if self.hosts.is_empty() || outcomes.any(|outcome| outcome.is_ok()) {
+            return Ok(());
+        }
+        Err(CertificateError::NotValidForName.into())
+    }
+
     fn current(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-        let clients = self.0.current.load().clients.clone();
+        let clients = self.loaded.current.load().clients.clone();
         clients.ok_or_else(|| Error::General("no client authority is loaded".to_owned()))
     }
 }
@@ -271,7 +324,9 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.current()?.verify_client_cert(leaf, intermediates, now)
+        let verified = self.current()?.verify_client_cert(leaf, intermediates, now)?;
+        self.check_host(leaf)?;
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

@@ -5,10 +5,12 @@
 //! - A value of a type here is valid: only `parse` and `new` make one, and nobody checks it again.
 //! - Nothing here does IO, reads a clock or draws randomness.
 
+mod durations;
 mod identity;
 mod key_range;
 mod revision;
 
+pub use durations::{Durations, DurationsCounted};
 pub use identity::{IdentityError, Namespace, ServiceAccount, SpiffeId, TrustDomain};
 pub use key_range::KeyRange;
 pub use revision::{LeaseId, Revision};

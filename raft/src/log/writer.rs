@@ -4,7 +4,7 @@
 //! - After a failed write nothing is written any more: what the disk holds is then unknown, and only a restart, which
 //!   reads it again, can tell.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use engine::{Batch, Durability, EngineError};
 use openraft::storage::IOFlushed;
@@ -73,7 +73,10 @@ impl Writer {
         while let Some(first) = self.operations.blocking_recv() {
             let mut group = self.gather(first);
             self.add_committed(&mut group.batch);
-            match self.shared.engine.write(group.batch, Durability::Synced) {
+            let begun = Instant::now();
+            let written = self.shared.engine.write(group.batch, Durability::Synced);
+            self.shared.syncs.record(begun.elapsed());
+            match written {
                 Ok(()) => self.complete(group.end, group.waiting),
                 Err(error) => return self.fail(error, group.waiting),
             }

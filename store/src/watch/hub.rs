@@ -53,6 +53,7 @@ struct Registry {
 #[derive(Debug)]
 pub(super) struct Inbox {
     id: u64,
+    watchers: AtomicUsize,
     state: Mutex<Queued>,
     arrived: Notify,
 }
@@ -72,6 +73,19 @@ pub(super) enum Taken {
     Missed,
     Empty,
     Closed,
+}
+
+/// What watching costs at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchLoad {
+    /// Streams.
+    pub streams: usize,
+    /// Watchers on them.
+    pub watchers: usize,
+    /// Those of streams that are behind what was queued for them.
+    pub lagging: usize,
+    /// Events that are queued for streams.
+    pub pending_events: usize,
 }
 
 /// What a new watcher starts from.
@@ -105,12 +119,27 @@ impl WatchHub {
     /// Starts a stream without watchers.
     pub fn stream(&self) -> WatchStream {
         let id = self.core.streams_started.fetch_add(1, Ordering::Relaxed);
-        let inbox = Arc::new(Inbox { id, state: Mutex::default(), arrived: Notify::new() });
+        let inbox =
+            Arc::new(Inbox { id, watchers: AtomicUsize::new(0), state: Mutex::default(), arrived: Notify::new() });
         let mut registry = self.core.registry.lock();
         inbox.state.lock().closed = registry.closed;
         registry.inboxes.insert(id, Arc::clone(&inbox));
         drop(registry);
         WatchStream::new(self.clone(), inbox)
+    }
+
+    /// What watching costs now.
+    pub fn load(&self) -> WatchLoad {
+        let mut load = WatchLoad::default();
+        for inbox in self.core.registry.lock().inboxes.values() {
+            let watchers = inbox.watchers.load(Ordering::Relaxed);
+            let queued = inbox.state.lock();
+            load.streams += 1;
+            load.watchers += watchers;
+            load.lagging += if queued.missed.is_some() { watchers } else { 0 };
+            load.pending_events += queued.revisions.iter().map(|revision| revision.events.len()).sum::<usize>();
+        }
+        load
     }
 
     /// Whether an event should carry the version that it replaces while that is at hand.
@@ -178,6 +207,7 @@ impl WatchHub {
         if prev_kv {
             self.core.with_previous.fetch_add(1, Ordering::Relaxed);
         }
+        inbox.watchers.fetch_add(1, Ordering::Relaxed);
         let mut registry = self.core.registry.lock();
         if let Some(keys) = new_range {
             registry.interest.insert(keys, inbox.id);
@@ -187,6 +217,7 @@ impl WatchHub {
 
     /// Lets a watcher go; `last_of_range` if its stream has no other of its range.
     pub(super) fn unsubscribe(&self, inbox: &Inbox, last_of_range: Option<&KeyRange>, prev_kv: bool) {
+        inbox.watchers.fetch_sub(1, Ordering::Relaxed);
         self.core.with_previous.fetch_sub(usize::from(prev_kv), Ordering::Relaxed);
         if let Some(keys) = last_of_range {
             self.core.registry.lock().interest.remove(keys, inbox.id);

@@ -28,7 +28,7 @@ use types::{KeyRange, Revision};
 pub(crate) use event::RevisionEvents;
 pub use event::{Change, Event};
 pub(crate) use feed::Feed;
-pub use hub::WatchHub;
+pub use hub::{WatchHub, WatchLoad};
 pub use stream::{Delivery, DuplicateWatch, Events, WatchStream};
 
 /// Names a watcher on its stream; the wire's number.

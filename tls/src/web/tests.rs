@@ -4,7 +4,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConnection, ServerConnection};
 
 use super::*;
-use crate::testing::handshake;
+use crate::{Version, testing::handshake};
 
 struct Ca(CertifiedIssuer<'static, KeyPair>);
 
@@ -17,16 +17,37 @@ impl Ca {
 
     /// Writes NAME.crt and NAME.key for a host.
     fn write(&self, dir: &Path, name: &str, host: &str) -> ServerFiles {
+        self.write_numbered(dir, name, host, 1)
+    }
+
+    fn write_numbered(&self, dir: &Path, name: &str, host: &str, serial: u64) -> ServerFiles {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        let files = ServerFiles {
-            cert: dir.join(format!("{name}.crt")),
-            key: dir.join(format!("{name}.key")),
-            client_ca: None,
-        };
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.serial_number = Some(serial.into());
+        let files = ServerFiles::new(dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         fs::write(&files.cert, params.signed_by(&key, &self.0).unwrap().pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
         files
+    }
+
+    /// A list of one revoked certificate.
+    fn revoke(&self, serial: u64) -> String {
+        let now = SystemTime::now();
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + Duration::from_hours(1)).into(),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     fn write_root(&self, dir: &Path) -> PathBuf {
@@ -43,8 +64,8 @@ fn a_server_is_checked_by_its_host_name() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
     let root = Trust::File(ca.write_root(dir.path()));
     for (host, accepted) in [("not-checked.example", true), ("other.example", false)] {
-        let server = server_config(ca.write(dir.path(), "server", host), &[]).unwrap();
-        let result: Handshake = handshake(server, client_config(&root, None, &[]).unwrap());
+        let server = server_config(ca.write(dir.path(), "server", host), &Policy::default(), &[]).unwrap();
+        let result: Handshake = handshake(server, client_config(&Trust::File(root.clone()), None, &[]).unwrap());
         assert_eq!(result.is_ok(), accepted, "{host}");
     }
 }
@@ -63,12 +84,57 @@ fn a_client_authority_demands_certificates_of_its_own() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
     let root = ca.write_root(dir.path());
     let files = ServerFiles { client_ca: Some(root.clone()), ..ca.write(dir.path(), "server", "not-checked.example") };
-    let server = server_config(files, &[]).unwrap();
+    let server = server_config(files, &Policy::default(), &[]).unwrap();
     let (ours, theirs) = (ca.write(dir.path(), "ours", "a"), Ca::new().write(dir.path(), "theirs", "b"));
     let shake = |identity| handshake(server.clone(), client_config(&Trust::File(root.clone()), identity, &[]).unwrap());
     assert!(shake(Some((&ours.cert, &ours.key))).is_ok());
     assert!(shake(Some((&theirs.cert, &theirs.key))).is_err());
     assert!(shake(None).is_err());
+}
+
+#[test]
+fn a_client_whose_certificate_was_taken_back_is_refused() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let root = ca.write_root(dir.path());
+    let crl = dir.path().join("clients.crl");
+    fs::write(&crl, ca.revoke(7)).unwrap();
+    let files = ca.write(dir.path(), "server", "not-checked.example");
+    let files = ServerFiles { client_ca: Some(root.clone()), client_crl: Some(crl), ..files };
+    let server = server_config(files, &Policy::default(), &[]).unwrap();
+    for (serial, accepted) in [(7, false), (8, true)] {
+        let client = ca.write_numbered(dir.path(), "client", "a", serial);
+        let outcome = handshake(server.clone(), client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap());
+        assert_eq!(outcome.is_ok(), accepted, "{serial}");
+    }
+}
+
+#[test]
+fn a_client_must_bear_one_of_the_names_listed() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let root = ca.write_root(dir.path());
+    let client_hosts = vec!["a.example".to_owned(), "10.0.0.1".to_owned()];
+    let files = ca.write(dir.path(), "server", "not-checked.example");
+    let files = ServerFiles { client_ca: Some(root.clone()), client_hosts, ..files };
+    let server = server_config(files, &Policy::default(), &[]).unwrap();
+    for (name, accepted) in [("a.example", true), ("b.example", false), ("10.0.0.1", true)] {
+        let client = ca.write(dir.path(), "client", name);
+        let outcome = handshake(server.clone(), client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap());
+        assert_eq!(outcome.is_ok(), accepted, "{name}");
+    }
+}
+
+#[test]
+fn the_versions_spoken_are_those_allowed() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let root = ca.write_root(dir.path());
+    let files = ca.write(dir.path(), "server", "not-checked.example");
+    for (max, accepted) in [(Version::Tls12, false), (Version::Tls13, true)] {
+        let policy = Policy { max, ..Policy::default() };
+        let server = server_config(files.clone(), &policy, &[]).unwrap();
+        // Our client speaks TLS 1.3 alone.
+        let outcome = handshake(server, client_config(&Trust::File(root.clone()), None, &[]).unwrap());
+        assert_eq!(outcome.is_ok(), accepted, "{max:?}");
+    }
 }
 
 #[test]
@@ -104,6 +170,7 @@ fn what_cannot_be_used_at_start_is_refused() {
     let files = ca.write(dir.path(), "server", "a.example");
     let other = ca.write(dir.path(), "other", "b.example");
     let mixed = ServerFiles { key: other.key, ..files.clone() };
-    assert!(server_config(mixed, &[]).is_err());
-    assert!(server_config(ServerFiles { client_ca: Some(dir.path().join("absent")), ..files }, &[]).is_err());
+    assert!(server_config(mixed, &Policy::default(), &[]).is_err());
+    let without_ca = ServerFiles { client_ca: Some(dir.path().join("absent")), ..files };
+    assert!(server_config(without_ca, &Policy::default(), &[]).is_err());
 }

@@ -1,0 +1,100 @@
+//! The flags of the member itself, shared with `cluster bootstrap`.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::cli::duration;
+
+/// The member itself.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Member")]
+pub(crate) struct MemberFlags {
+    /// The member's name among people [default: default]
+    #[arg(long, env = "ETCD_NAME")]
+    pub(super) name: Option<String>,
+    /// Where everything is kept [default: default.meshstore]
+    #[arg(long, value_name = "DIR", env = "ETCD_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where clients are told to connect [default: what is listened on]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', env = "ETCD_ADVERTISE_CLIENT_URLS")]
+    pub(super) advertise_client_urls: Option<Vec<String>>,
+    /// Where peers are told to connect; it makes the member's ID [default: <http://localhost:2380>]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', env = "ETCD_INITIAL_ADVERTISE_PEER_URLS")]
+    initial_advertise_peer_urls: Option<Vec<String>>,
+    /// Keeps apart clusters formed from the same addresses; it makes the member's ID [default: etcd-cluster]
+    #[arg(long, value_name = "TOKEN", env = "ETCD_INITIAL_CLUSTER_TOKEN")]
+    initial_cluster_token: Option<String>,
+    /// Milliseconds between two heartbeats of a leader [default: 100]
+    #[arg(long, value_name = "MS", env = "ETCD_HEARTBEAT_INTERVAL", value_parser = duration::parse_milliseconds)]
+    heartbeat_interval: Option<Duration>,
+    /// Milliseconds without a heartbeat before an election [default: 1000]
+    #[arg(long, value_name = "MS", env = "ETCD_ELECTION_TIMEOUT", value_parser = duration::parse_milliseconds)]
+    election_timeout: Option<Duration>,
+    /// Log entries between two purges of the log [default: 10000]
+    #[arg(long, value_name = "COUNT", env = "ETCD_SNAPSHOT_COUNT")]
+    snapshot_count: Option<u64>,
+    /// Most operations of a transaction [default: 128]
+    #[arg(long, value_name = "COUNT", env = "ETCD_MAX_TXN_OPS")]
+    max_txn_ops: Option<usize>,
+    /// Largest request, bytes [default: 1572864]
+    #[arg(long, value_name = "BYTES", env = "ETCD_MAX_REQUEST_BYTES")]
+    max_request_bytes: Option<usize>,
+    /// An idle watch that asked for it is told of progress this often [default: 10m]
+    #[arg(long, value_name = "TIME", env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", value_parser = duration::parse)]
+    watch_progress_notify_interval: Option<Duration>,
+}
+
+impl MemberFlags {
+    /// All but the advertised client URLs, which follow from the ports.
+    pub(crate) fn resolve(&self) -> server::Config {
+        let default = server::Config::default();
+        let store = store_limits(self, default.store.clone());
+        server::Config {
+            name: self.name.clone().unwrap_or(default.name),
+            data_dir: self.data_dir.clone().unwrap_or(default.data_dir),
+            advertise_peer_urls: self.initial_advertise_peer_urls.clone().unwrap_or(default.advertise_peer_urls),
+            cluster_token: self.initial_cluster_token.clone().unwrap_or(default.cluster_token),
+            heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),
+            election_timeout: self.election_timeout.unwrap_or(default.election_timeout),
+            snapshot_count: self.snapshot_count.unwrap_or(default.snapshot_count),
+            store,
+            watch_progress_interval: self.watch_progress_notify_interval.unwrap_or(default.watch_progress_interval),
+            ..default
+        }
+    }
+}
+
+fn store_limits(flags: &MemberFlags, mut limits: store::Limits) -> store::Limits {
+    limits.txn_ops_max = flags.max_txn_ops.unwrap_or(limits.txn_ops_max);
+    limits.request_bytes_max = flags.max_request_bytes.unwrap_or(limits.request_bytes_max);
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_defaults_are_the_real_ones() {
+        let config = server::Config::default();
+        let help = |id: &str| {
+            let command = <MemberFlags as clap::Args>::augment_args(clap::Command::new("server"));
+            let argument = command.get_arguments().find(|one| one.get_id() == id).expect("a flag").clone();
+            argument.get_help().expect("help").to_string()
+        };
+        let cases = [
+            ("name", config.name),
+            ("data_dir", config.data_dir.display().to_string()),
+            ("initial_cluster_token", config.cluster_token),
+            ("initial_advertise_peer_urls", format!("<{}>", config.advertise_peer_urls[0])),
+            ("heartbeat_interval", config.heartbeat.as_millis().to_string()),
+            ("election_timeout", config.election_timeout.as_millis().to_string()),
+            ("snapshot_count", config.snapshot_count.to_string()),
+            ("max_txn_ops", config.store.txn_ops_max.to_string()),
+            ("max_request_bytes", config.store.request_bytes_max.to_string()),
+            ("watch_progress_notify_interval", format!("{}m", config.watch_progress_interval.as_secs() / 60)),
+        ];
+        for (id, default) in cases {
+            assert!(help(id).ends_with(&format!("[default: {default}]")), "{id}: {}", help(id));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+use std::{path::PathBuf, time::Duration};
+
+use super::*;
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn resolved(flags: &[&str]) -> Result<Settings, Failure> {
+    let words = ["server"].iter().chain(flags);
+    let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| Failure::bad_args(error.to_string()))?;
+    line.args.resolve()
+}
+
+fn refusal(flags: &[&str]) -> String {
+    resolved(flags).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn no_flag_at_all_is_the_defaults_on_loopback() {
+    let settings = resolved(&[]).unwrap();
+    assert_eq!(format!("{:?}", settings.member), format!("{:?}", server::Config::default()));
+    let [listener] = settings.listeners[..] else { panic!("{:?}", settings.listeners) };
+    assert_eq!((listener.address, listener.secure), ("127.0.0.1:2379".parse().unwrap(), false));
+    assert_eq!(listener.purpose, Purpose::Clients);
+    assert_eq!(settings.listen_mesh, "127.0.0.1:15012".parse().unwrap());
+    assert!(settings.client_tls.is_none() && !settings.insecure_plaintext && settings.gateway);
+}
+
+#[test]
+fn a_port_is_plain_or_tls_and_says_so() {
+    let tls = ["--cert-file", "c", "--key-file", "k"];
+    let cases: [(&[&str], &[&str], bool); 9] = [
+        (&["--listen-client-urls", "http://localhost:1"], &[], true),
+        (&["--listen-client-urls", "http://127.0.0.1:1,http://[::1]:2"], &[], true),
+        (&["--listen-client-urls", "https://127.0.0.1:1"], &tls, true),
+        (&["--listen-client-urls", "https://127.0.0.1:1,http://127.0.0.1:2"], &tls, true),
+        (&["--listen-client-urls", "https://127.0.0.1:1"], &[], false),
+        (&["--listen-client-urls", "http://127.0.0.1:1"], &tls, false),
+        (&["--listen-client-urls", "127.0.0.1:1"], &[], false),
+        (&["--listen-client-urls", "http://0.0.0.0:1"], &[], false),
+        (&["--listen-client-urls", "http://0.0.0.0:1", "--advertise-client-urls", "http://10.0.0.1:1"], &[], true),
+    ];
+    for (urls, more, valid) in cases {
+        let flags: Vec<_> = urls.iter().chain(more).copied().collect();
+        assert_eq!(resolved(&flags).is_ok(), valid, "{flags:?}");
+    }
+    let told = resolved(&["--listen-client-urls", "http://127.0.0.1:7"]).unwrap().member.advertise_client_urls;
+    assert_eq!(told, ["http://127.0.0.1:7"]);
+    assert!(resolved(&["--client-cert-auth"]).is_err());
+    assert!(resolved(&["--cert-file", "c"]).is_err());
+}
+
+#[test]
+fn http_can_have_ports_of_its_own() {
+    let flags = ["--listen-client-http-urls", "http://127.0.0.1:2", "--listen-metrics-urls", "http://0.0.0.0:3"];
+    let purposes: Vec<_> = resolved(&flags).unwrap().listeners.iter().map(|one| one.purpose).collect();
+    assert_eq!(purposes, [Purpose::Grpc, Purpose::Http, Purpose::Probes]);
+}
+
+#[test]
+fn flags_reach_the_member() {
+    let flags = ["--name", "a", "--data-dir", "/d", "--heartbeat-interval", "50", "--max-txn-ops", "9"];
+    let member = resolved(&flags).unwrap().member;
+    assert_eq!((member.name.as_str(), member.data_dir), ("a", PathBuf::from("/d")));
+    assert_eq!((member.heartbeat, member.store.txn_ops_max), (Duration::from_millis(50), 9));
+    assert!(resolved(&["--metrics", "extensive"]).unwrap().member.extensive_metrics);
+    let keeping = resolved(&["--grpc-keepalive-interval", "0s", "--max-concurrent-streams", "7"]).unwrap().keeping;
+    assert_eq!((keeping.probe_interval, keeping.streams_max), (None, 7));
+}
+
+#[test]
+fn users_are_recognized_as_the_flags_say() {
+    let flags = ["--auth-token", "jwt,sign-method=HS256,priv-key=k", "--auth-token-ttl", "9", "--bcrypt-cost", "4"];
+    let auth = resolved(&flags).unwrap().member.auth;
+    assert!(matches!(auth.tokens, server::TokenConfig::Jwt(_)) && !auth.client_cert_auth);
+    assert_eq!((auth.token_ttl, auth.bcrypt_cost), (Duration::from_secs(9), 4));
+    let tls = ["--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "ca", "--client-cert-auth"];
+    let tls = [&tls[..], &["--listen-client-urls", "https://127.0.0.1:1"]].concat();
+    assert!(resolved(&tls).unwrap().member.auth.client_cert_auth);
+    assert!(resolved(&["--bcrypt-cost", "3"]).is_err() && resolved(&["--auth-token", "?"]).is_err());
+}
+
+#[test]
+fn a_cluster_is_this_member_alone() {
+    let own = ["--name", "a", "--initial-advertise-peer-urls", "http://10.0.0.1:2380"];
+    let with = |cluster: &'static str| [&own[..], &["--initial-cluster", cluster]].concat();
+    assert!(resolved(&with("a=http://10.0.0.1:2380")).is_ok());
+    assert!(refusal(&with("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380")).contains("clusters of one member"));
+    assert!(resolved(&["--initial-cluster-state", "existing", "--listen-peer-urls", "http://localhost:2380"]).is_ok());
+    assert!(resolved(&["--listen-peer-urls", "localhost"]).is_err());
+}
+
+#[test]
+fn what_etcd_has_and_we_have_not_is_told() {
+    assert!(refusal(&["--discovery-srv", "example.com"]).contains("not discovered"));
+    assert!(resolved(&["--logger=zap", "--log-outputs", "stderr", "--pre-vote=true"]).is_ok());
+}
+
+#[test]
+fn etcds_sample_file_says_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.conf.yml");
+    std::fs::write(&path, include_str!("sample.conf.yml")).unwrap();
+    let settings = file::read(&path).map_err(|failure| failure.to_string()).unwrap().resolve().unwrap();
+    assert_eq!((settings.member.name.as_str(), settings.member.snapshot_count), ("infra", 20_000));
+    assert_eq!(settings.member.watch_progress_interval, Duration::from_mins(1));
+    let [listener] = settings.listeners[..] else { panic!("{:?}", settings.listeners) };
+    assert!(listener.secure);
+    let (files, policy) = settings.client_tls.unwrap();
+    assert_eq!(files.client_ca, Some(PathBuf::from("clients.crt")));
+    assert_eq!((policy.min, policy.suites.len()), (tls::Version::Tls12, 2));
+}
+
+#[test]
+fn a_file_that_asks_for_what_is_not_there_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.conf.yml");
+    for (text, told) in
+        [("discovery: http://x", "not discovered"), ("colour: red", "--colour"), ("name: [", "etcd.conf.yml")]
+    {
+        std::fs::write(&path, text).unwrap();
+        let failure = file::read(&path).map(drop).unwrap_err().to_string();
+        assert!(failure.contains(told), "{failure}");
+    }
+}
