@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 
 use self::agreement::Agreement;
 
-/// How long streams may take to end before they are cut.
+/// How long requests and streams may take to end before they are cut.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the member's own certificate lives; it is replaced at half of that.
 const OWN_SVID_TTL: Duration = Duration::from_hours(24);
@@ -114,14 +114,16 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         failure = member.fatal() => Err(failure.into()),
         ended = faces.join_next() => face_ended(ended),
     };
+    // Nobody new is served from here on, and streams end; what else was asked is answered while there is a log to ask.
     stop.cancel();
+    member.end_streams();
     if let Some(mesh) = mesh {
         mesh.close().await;
     }
-    let stopped = member.shutdown().await;
     if timeout(DRAIN, async { while faces.join_next().await.is_some() {} }).await.is_err() {
-        warn!(open = faces.len(), "connections did not end in time, cutting them");
+        warn!(listeners = faces.len(), "connections did not end in time, cutting them");
     }
+    let stopped = member.shutdown().await;
     outcome.and(stopped.map_err(Into::into))
 }
 

@@ -258,9 +258,9 @@ impl Member {
         saving.await.map_err(|_| SnapshotError::Interrupted)?
     }
 
-    /// Cancelled when the member ends its streams.
-    pub fn stopping(&self) -> CancellationToken {
-        self.core.stop.clone()
+    /// Ends all streams, and lets no lease expire any more; requests are still answered, until [`Member::shutdown`].
+    pub fn end_streams(&self) {
+        self.core.stop.cancel();
     }
 }
 

@@ -16,3 +16,4 @@ mod demo;
 mod envoy;
 mod etcdctl;
 mod harness;
+mod http;

@@ -41,6 +41,17 @@ impl Process {
         self.child.wait().unwrap()
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
     /// SIGKILL; returns when it is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

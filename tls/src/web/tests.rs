@@ -65,7 +65,7 @@ fn a_server_is_checked_by_its_host_name() {
     let root = Trust::File(ca.write_root(dir.path()));
     for (host, accepted) in [("not-checked.example", true), ("other.example", false)] {
         let server = server_config(ca.write(dir.path(), "server", host), &Policy::default(), &[]).unwrap();
-        let result: Handshake = handshake(server, client_config(&Trust::File(root.clone()), None, &[]).unwrap());
+        let result: Handshake = handshake(server, client_config(&root, None, &[]).unwrap());
         assert_eq!(result.is_ok(), accepted, "{host}");
     }
 }
@@ -73,7 +73,7 @@ fn a_server_is_checked_by_its_host_name() {
 #[test]
 fn whom_to_trust_is_a_choice() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
-    let server = server_config(ca.write(dir.path(), "server", "other.example"), &[]).unwrap();
+    let server = server_config(ca.write(dir.path(), "server", "other.example"), &Policy::default(), &[]).unwrap();
     let shake = |trust| -> Handshake { handshake(server.clone(), client_config(&trust, None, &[]).unwrap()) };
     assert!(shake(Trust::Anybody).is_ok());
     assert!(shake(Trust::File(ca.write_root(dir.path()))).is_err());
