@@ -126,3 +126,30 @@ fn a_file_that_asks_for_what_is_not_there_is_refused_by_name() {
         assert!(failure.contains(told), "{failure}");
     }
 }
+
+#[test]
+fn every_flag_is_in_the_manual_and_no_other() {
+    let manual = include_str!("../../../docs/operation.md");
+    let table = manual.split("\n## ").find(|section| section.starts_with("Flags")).unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `--"));
+    let mut told: Vec<_> = rows
+        .flat_map(|row| row.split_once(" |").unwrap().0.split(", "))
+        .map(|flag| flag.trim_matches('`').trim_start_matches("--").to_owned())
+        .collect();
+    let command = <Args as clap::Args>::augment_args(clap::Command::new("server"));
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let mut flags: Vec<_> = shown.filter_map(|argument| argument.get_long()).map(str::to_owned).collect();
+    told.sort();
+    flags.sort();
+    assert_eq!(told, flags);
+}
+
+#[test]
+fn every_flag_has_the_variable_that_etcd_reads() {
+    let command = <Args as clap::Args>::augment_args(clap::Command::new("server"));
+    for argument in command.get_arguments() {
+        let flag = argument.get_long().unwrap();
+        let name = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+        assert_eq!(name, Some(variable(flag)), "{flag}");
+    }
+}
