@@ -116,14 +116,8 @@ impl Member {
         let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
         let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;
         let metrics = Arc::new(Metrics::default());
-        let machine = StateMachine::new(
-            state.clone(),
-            store,
-            ledger,
-            (Arc::clone(&lessor), tokens),
-            clock,
-            Arc::clone(&metrics),
-        );
+        let machine =
+            StateMachine::new(state.clone(), store, ledger, (Arc::clone(&lessor), tokens), clock, Arc::clone(&metrics));
         let raft = Raft::start(raft_config(&config, cluster, member), log, machine).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 

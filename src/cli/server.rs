@@ -6,6 +6,7 @@
 mod absent;
 mod file;
 mod founding;
+mod history;
 mod member;
 mod ports;
 mod security;
@@ -76,6 +77,8 @@ impl Args {
         let listeners = ports.listeners(client_tls.is_some())?;
         ports.check_peer_urls()?;
         let mut member = flags.resolve();
+        let mode = flags.auto_compaction_mode.unwrap_or_default();
+        member.store.auto_compaction = history::kept(mode, flags.auto_compaction_retention.as_deref())?;
         member.auth = auth.resolve(client_cert_auth);
         founding.check(&member)?;
         let clients: Vec<_> =

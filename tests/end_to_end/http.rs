@@ -99,21 +99,38 @@ fn at(revision: i64) -> Value {
 
 /// One request after another: path, body, status, answer.
 fn conversation() -> Vec<(&'static str, &'static str, u16, Value)> {
-    let foo = |revision: &str, version: &str, value: &str| {
-        json!({ "key": "Zm9v", "create_revision": "2", "mod_revision": revision, "version": version, "value": value })
-    };
+    let foo = |revision: &str, version: &str, value: &str| json!({ "key": "Zm9v", "create_revision": "2", "mod_revision": revision, "version": version, "value": value });
     let refused = |code: i32, message: &str| json!({ "code": code, "message": message });
     vec![
         ("kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#, 200, json!({ "header": at(2) })),
-        ("kv/range", r#"{"key":"Zm9v"}"#, 200, json!({ "header": at(2), "kvs": [foo("2", "1", "YmFy")], "count": "1" })),
+        (
+            "kv/range",
+            r#"{"key":"Zm9v"}"#,
+            200,
+            json!({ "header": at(2), "kvs": [foo("2", "1", "YmFy")], "count": "1" }),
+        ),
         ("kv/range", r#"{"key":"bm9wZQ=="}"#, 200, json!({ "header": at(2) })),
         ("kv/range", "", 400, refused(3, "etcdserver: key is not provided")),
         ("kv/range", r#"{"key":null}"#, 400, refused(3, "etcdserver: key is not provided")),
         ("kv/range", "{", 400, refused(3, "unexpected EOF")),
-        ("kv/range", r#"{"key":"Zm9v","revision":"99"}"#, 400, refused(11, "etcdserver: mvcc: required revision is a future revision")),
-        ("kv/range", r#"{"key":"Zm9v","rangeEnd":"Zm9w","sortOrder":"DESCEND","sort_target":1,"colour":1}"#, 200,
-            json!({ "header": at(2), "kvs": [foo("2", "1", "YmFy")], "count": "1" })),
-        ("kv/put", r#"{"key":"Zm9v","value":"YmF6","prev_kv":true}"#, 200, json!({ "header": at(3), "prev_kv": foo("2", "1", "YmFy") })),
+        (
+            "kv/range",
+            r#"{"key":"Zm9v","revision":"99"}"#,
+            400,
+            refused(11, "etcdserver: mvcc: required revision is a future revision"),
+        ),
+        (
+            "kv/range",
+            r#"{"key":"Zm9v","rangeEnd":"Zm9w","sortOrder":"DESCEND","sort_target":1,"colour":1}"#,
+            200,
+            json!({ "header": at(2), "kvs": [foo("2", "1", "YmFy")], "count": "1" }),
+        ),
+        (
+            "kv/put",
+            r#"{"key":"Zm9v","value":"YmF6","prev_kv":true}"#,
+            200,
+            json!({ "header": at(3), "prev_kv": foo("2", "1", "YmFy") }),
+        ),
         (
             "kv/txn",
             r#"{"compare":[{"key":"Zm9v","result":"EQUAL","target":"VALUE","value":"YmF6"}],
@@ -127,7 +144,12 @@ fn conversation() -> Vec<(&'static str, &'static str, u16, Value)> {
         ("kv/deleterange", r#"{"key":"Zm9v"}"#, 200, json!({ "header": at(5), "deleted": "1" })),
         ("kv/deleterange", r#"{"key":"Zm9v"}"#, 200, json!({ "header": at(5) })),
         ("kv/compaction", r#"{"revision":3}"#, 200, json!({ "header": at(5) })),
-        ("kv/compaction", r#"{"revision":"3"}"#, 400, refused(11, "etcdserver: mvcc: required revision has been compacted")),
+        (
+            "kv/compaction",
+            r#"{"revision":"3"}"#,
+            400,
+            refused(11, "etcdserver: mvcc: required revision has been compacted"),
+        ),
         ("lease/grant", r#"{"ID":"77","TTL":60}"#, 200, json!({ "header": at(5), "ID": "77", "TTL": "60" })),
         ("lease/grant", r#"{"ID":"77","TTL":60}"#, 400, refused(9, "etcdserver: lease already exists")),
         ("lease/leases", "{}", 200, json!({ "header": at(5), "leases": [{ "ID": "77" }] })),
@@ -197,7 +219,8 @@ async fn keep_alives_are_answered_in_order() {
     let http = Http::new(server.endpoint());
     http.post("/v3/lease/grant", r#"{"ID":"77","TTL":60}"#).await;
     let answer = http.post("/v3/lease/keepalive", r#"{"ID":77}{"ID":"78"}"#).await;
-    let lines: Vec<Value> = answer.text.lines().map(|line| Answer { text: line.to_owned(), ..answer.shell() }.json()).collect();
+    let lines: Vec<Value> =
+        answer.text.lines().map(|line| Answer { text: line.to_owned(), ..answer.shell() }.json()).collect();
     let renewed = json!({ "result": { "header": at(1), "ID": "77", "TTL": "60" } });
     assert_eq!(lines, [renewed, json!({ "result": { "header": at(1), "ID": "78" } })]);
     assert_eq!(http.post("/v3/lease/keepalive", "").await.text, "");
@@ -320,7 +343,8 @@ async fn http_and_probes_can_have_ports_of_their_own() {
 
 #[tokio::test]
 async fn plain_text_is_answered_for_the_hosts_listed_alone() {
-    let server = Server::start_with(&["--host-whitelist", "127.0.0.1,etcd.example", "--cors", "https://ui.example"]).await;
+    let server =
+        Server::start_with(&["--host-whitelist", "127.0.0.1,etcd.example", "--cors", "https://ui.example"]).await;
     let http = Http::new(server.endpoint());
     for (host, status) in [("etcd.example:2379", 200), ("127.0.0.1", 200), ("evil.example", 421)] {
         let answer = http.ask(Method::GET, "/version", &[("host", host)], "").await;

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::history::Mode;
 use crate::cli::duration;
 
 /// The member itself.
@@ -38,6 +39,15 @@ pub(crate) struct MemberFlags {
     /// Largest request, bytes [default: 1572864]
     #[arg(long, value_name = "BYTES", env = "ETCD_MAX_REQUEST_BYTES")]
     max_request_bytes: Option<usize>,
+    /// Bytes that keys and their history may take before writes are refused; 0: 2 GiB, below 0: any [default: 0]
+    #[arg(long, value_name = "BYTES", env = "ETCD_QUOTA_BACKEND_BYTES", allow_negative_numbers = true)]
+    quota_backend_bytes: Option<i64>,
+    /// What --auto-compaction-retention counts [default: periodic]
+    #[arg(long, value_enum, env = "ETCD_AUTO_COMPACTION_MODE")]
+    pub(super) auto_compaction_mode: Option<Mode>,
+    /// How much history is kept, by itself: hours, a TIME, or with mode revision a number of revisions; 0: all [default: 0]
+    #[arg(long, value_name = "HISTORY", env = "ETCD_AUTO_COMPACTION_RETENTION")]
+    pub(super) auto_compaction_retention: Option<String>,
     /// An idle watch that asked for it is told of progress this often [default: 10m]
     #[arg(long, value_name = "TIME", env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", value_parser = duration::parse)]
     watch_progress_notify_interval: Option<Duration>,
@@ -65,6 +75,7 @@ impl MemberFlags {
 
 fn store_limits(flags: &MemberFlags, mut limits: store::Limits) -> store::Limits {
     limits.txn_ops_max = flags.max_txn_ops.unwrap_or(limits.txn_ops_max);
+    limits.quota_backend_bytes = flags.quota_backend_bytes.unwrap_or(limits.quota_backend_bytes);
     limits.request_bytes_max = flags.max_request_bytes.unwrap_or(limits.request_bytes_max);
     limits
 }
@@ -90,6 +101,7 @@ mod tests {
             ("election_timeout", config.election_timeout.as_millis().to_string()),
             ("snapshot_count", config.snapshot_count.to_string()),
             ("max_txn_ops", config.store.txn_ops_max.to_string()),
+            ("quota_backend_bytes", config.store.quota_backend_bytes.to_string()),
             ("max_request_bytes", config.store.request_bytes_max.to_string()),
             ("watch_progress_notify_interval", format!("{}m", config.watch_progress_interval.as_secs() / 60)),
         ];

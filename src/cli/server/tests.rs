@@ -66,6 +66,9 @@ fn flags_reach_the_member() {
     let member = resolved(&flags).unwrap().member;
     assert_eq!((member.name.as_str(), member.data_dir), ("a", PathBuf::from("/d")));
     assert_eq!((member.heartbeat, member.store.txn_ops_max), (Duration::from_millis(50), 9));
+    let store = resolved(&["--quota-backend-bytes=-1", "--auto-compaction-retention", "5m"]).unwrap().member.store;
+    assert_eq!(store.quota_backend_bytes, -1);
+    assert_eq!(store.auto_compaction, Some(store::AutoCompaction::Periodic(Duration::from_mins(5))));
     assert!(resolved(&["--metrics", "extensive"]).unwrap().member.extensive_metrics);
     let keeping = resolved(&["--grpc-keepalive-interval", "0s", "--max-concurrent-streams", "7"]).unwrap().keeping;
     assert_eq!((keeping.probe_interval, keeping.streams_max), (None, 7));

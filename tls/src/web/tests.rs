@@ -103,7 +103,10 @@ fn a_client_whose_certificate_was_taken_back_is_refused() {
     let server = server_config(files, &Policy::default(), &[]).unwrap();
     for (serial, accepted) in [(7, false), (8, true)] {
         let client = ca.write_numbered(dir.path(), "client", "a", serial);
-        let outcome = handshake(server.clone(), client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap());
+        let outcome = handshake(
+            server.clone(),
+            client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap(),
+        );
         assert_eq!(outcome.is_ok(), accepted, "{serial}");
     }
 }
@@ -118,7 +121,10 @@ fn a_client_must_bear_one_of_the_names_listed() {
     let server = server_config(files, &Policy::default(), &[]).unwrap();
     for (name, accepted) in [("a.example", true), ("b.example", false), ("10.0.0.1", true)] {
         let client = ca.write(dir.path(), "client", name);
-        let outcome = handshake(server.clone(), client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap());
+        let outcome = handshake(
+            server.clone(),
+            client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap(),
+        );
         assert_eq!(outcome.is_ok(), accepted, "{name}");
     }
 }
