@@ -52,6 +52,16 @@ async fn envoy_takes_our_configuration(protocol: Protocol) {
     })
     .await;
 
+    // Out of either to a service outside, which DNS finds.
+    let details = mesh.start_app("details", envoy.outbound).await;
+    mesh.apply_text("outside.yaml", &service_entry(details.port())).await;
+    for outbound in [envoy.outbound, ratings.outbound] {
+        eventually("the way to a service outside", || async {
+            (get(outbound, "details.example.com", "/details/0").await?.0 == 200).then_some(())
+        })
+        .await;
+    }
+
     // A route change, and what a stock Envoy makes of a fault and a header match.
     mesh.apply_examples(&["routes/all-v1.yaml"]).await;
     mesh.apply_examples(&["routes/ratings-abort.yaml"]).await;
@@ -62,6 +72,21 @@ async fn envoy_takes_our_configuration(protocol: Protocol) {
     assert_eq!(get(envoy.outbound, "ratings:9080", path).await.map(|(status, _)| status), Some(200));
 
     envoy.rejected_nothing().await;
+}
+
+/// A service outside the mesh, whose one endpoint has a name and no address.
+fn service_entry(port: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\n\
+         kind: ServiceEntry\n\
+         metadata: {{name: details-outside, namespace: default}}\n\
+         spec:\n\
+         \x20 hosts: [details.example.com]\n\
+         \x20 location: MESH_EXTERNAL\n\
+         \x20 resolution: DNS\n\
+         \x20 ports: [{{number: 80, name: http, protocol: HTTP}}]\n\
+         \x20 endpoints: [{{address: localhost, ports: {{http: {port}}}}}]\n"
+    )
 }
 
 /// Envoy as a workload of reviews, for the other sidecars.
