@@ -137,8 +137,13 @@ pub(crate) fn grows(command: &Command) -> bool {
     match command {
         Command::Put(_) | Command::LeaseGrant(_) => true,
         Command::Txn(txn) => may_put(txn),
-        Command::DeleteRange(_) | Command::Compact(_) | Command::LeaseRevoke(_) => false,
-        Command::Alarm(_) | Command::Member(_) | Command::Settle | Command::Auth(_) => false,
+        Command::DeleteRange(_)
+        | Command::Compact(_)
+        | Command::LeaseRevoke(_)
+        | Command::Alarm(_)
+        | Command::Member(_)
+        | Command::Settle
+        | Command::Auth(_) => false,
     }
 }
 

@@ -22,6 +22,7 @@ mod hash;
 mod layout;
 mod lessor;
 mod limits;
+mod living;
 mod member;
 mod rows;
 mod snapshot;

@@ -113,7 +113,9 @@ fn put_text(row: &mut Vec<u8>, text: &str) {
 
 fn put_texts(row: &mut Vec<u8>, texts: &[String]) {
     varint::put(row, texts.len() as u64);
-    texts.iter().for_each(|text| put_text(row, text));
+    for text in texts {
+        put_text(row, text);
+    }
 }
 
 fn take_text(row: &mut &[u8]) -> Option<String> {

@@ -30,6 +30,7 @@ use crate::{
     auth::KeySet,
     ending::Endings,
     layout::{self, Compacted},
+    living::{self, Living},
     member::Members,
     snapshot::Snapshot,
 };
@@ -58,7 +59,7 @@ pub struct View {
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
-    pub(crate) published: RwLock<Published>,
+    pub(crate) head: RwLock<Head>,
     pub(crate) leases: RwLock<BTreeMap<LeaseId, Duration>>,
     pub(crate) alarms: RwLock<Alarms>,
     pub(crate) members: RwLock<Members>,
@@ -73,6 +74,15 @@ pub(crate) struct Shared {
     pub(crate) compacted: watch::Sender<Compacted>,
 }
 
+/// What readers see of the present.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) published: Published,
+    /// All keys of leases that have ended are deleted on the engine. Until they are, those keys are in `living`.
+    pub(crate) is_settled: bool,
+    pub(crate) living: Living,
+}
+
 /// The point in history that readers see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Published {
@@ -82,7 +92,7 @@ pub(crate) struct Published {
 
 impl Shared {
     pub(crate) fn published(&self) -> Published {
-        *self.published.read()
+        self.head.read().published
     }
 
     /// Blocks until history up to a revision is on the engine: it is not while a lease with many keys ends.
@@ -132,7 +142,10 @@ impl View {
     /// # Errors
     /// [`Refusal::Compacted`] and [`Refusal::FutureRevision`]; [`Failure::Broken`] if the disk fails.
     pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
-        self.shared.snapshot()?.range(range)
+        match living::latest(&self.shared, range)? {
+            Some(answer) => Ok(answer),
+            None => self.shared.snapshot()?.range(range),
+        }
     }
 
     /// Runs a transaction that only reads, all of it at the published revision.

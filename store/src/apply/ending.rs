@@ -68,7 +68,9 @@ impl Store {
             batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
             batch.put(layout::KEYS, row_key.clone(), row.clone());
             batch.delete(layout::ATTACHED, layout::attached_key(lease, &key));
-            self.overlay.write(row_key, row);
+            let versions = Bytes::from(layout::versions_of(&key));
+            let before = || self.shared.head.read().living.get(&versions);
+            self.overlay.end((row_key, row), versions.clone(), revision, before);
             self.overlay.detach(lease, key);
             ending.place += 1;
         }

@@ -15,14 +15,17 @@ mod overlay;
 mod txn;
 mod write;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use engine::{Batch, Engine, Space};
 use parking_lot::RwLock;
 use tokio::sync::watch;
-use types::Revision;
+use types::{KeyRange, Revision};
 
 use self::overlay::Overlay;
 use crate::{
@@ -32,9 +35,10 @@ use crate::{
     auth,
     ending::Endings,
     layout::{self, Compacted},
+    living::{Living, Newest},
     member::Members,
     snapshot::Snapshot,
-    view::{Published, Shared},
+    view::{Head, Published, Shared},
     watch::{Feed, RevisionEvents},
 };
 
@@ -79,6 +83,7 @@ impl Store {
         let (alarms, members) = (Alarms::load(&engine)?, Members::load(&engine)?);
         let endings = Endings::new(layout::endings(&engine)?);
         let auth = Arc::new(auth::load(&engine)?);
+        let living = living(&engine, published, endings.clone())?;
         let shared = Arc::new(Shared {
             alarms: RwLock::new(alarms.clone()),
             members: RwLock::new(members.clone()),
@@ -88,7 +93,7 @@ impl Store {
             swept_rows: AtomicU64::new(0),
             swept: watch::Sender::new(layout::swept(&engine)?),
             compacted: watch::Sender::new(published.compacted),
-            published: RwLock::new(published),
+            head: RwLock::new(Head { published, is_settled: endings.is_empty(), living }),
             engine,
             limits,
         });
@@ -153,7 +158,12 @@ impl Store {
         if !Arc::ptr_eq(&self.auth, &self.shared.auth.load()) {
             self.shared.auth.store(Arc::clone(&self.auth));
         }
-        *self.shared.published.write() = published;
+        {
+            let mut head = self.shared.head.write();
+            head.published = published;
+            head.is_settled = self.endings.is_empty();
+            self.overlay.publish_living(&mut head.living);
+        }
         self.overlay.clear();
         self.feed.push(self.events.drain(..), self.revision);
         self.shared
@@ -201,4 +211,16 @@ impl Store {
         batch.put(layout::MEMBERS, member.key(), member.row());
         Ok(MemberAnswer { revision: self.revision, member })
     }
+}
+
+/// The keys that live on the engine.
+fn living(engine: &Engine, published: Published, endings: Endings) -> Result<Living, StoreError> {
+    let mut living = Living::default();
+    let cursor = engine.cursor(layout::KEYS)?;
+    let mut snapshot = Snapshot::published(cursor, published.revision, published.compacted, endings);
+    snapshot.scan(&KeyRange::AtLeast(Bytes::new()), published.revision, |found| {
+        living.insert(found.versions, Newest { modified: found.modified, meta: found.meta });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(living)
 }

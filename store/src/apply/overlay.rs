@@ -4,17 +4,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Bound::{Included, Unbounded},
     time::Duration,
 };
 
 use bytes::Bytes;
-use types::LeaseId;
+use types::{LeaseId, Revision};
+
+use crate::living::{Living, Newest};
 
 /// Laid over the engine and the published leases.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     rows: BTreeMap<Bytes, Bytes>,
+    /// The newest version of each key that was written, by what all its versions start with; `None` if it was deleted.
+    living: BTreeMap<Bytes, Option<Newest>>,
     leases: BTreeMap<LeaseId, Option<Duration>>,
     attached: BTreeMap<LeaseId, BTreeMap<Bytes, bool>>,
 }
@@ -25,14 +28,44 @@ impl Overlay {
         &self.rows
     }
 
-    pub(super) fn write(&mut self, key: Bytes, row: Bytes) {
+    /// A version was written, `newest` of its key; `None` if it deletes it.
+    pub(super) fn write(&mut self, key: Bytes, versions: Bytes, row: Bytes, newest: Option<Newest>) {
         self.rows.insert(key, row);
+        self.living.insert(versions, newest);
     }
 
-    /// The newest version that the batch wrote of the key whose versions start with `versions`.
-    pub(super) fn newest(&self, versions: &[u8]) -> Option<(&Bytes, &Bytes)> {
-        let (key, row) = self.rows.range::<[u8], _>((Included(versions), Unbounded)).next()?;
-        key.starts_with(versions).then_some((key, row))
+    /// A key was deleted at a revision that may be older than that of its newest version; `before` finds the one that it had
+    /// before the batch.
+    pub(super) fn end(
+        &mut self,
+        (key, row): (Bytes, Bytes),
+        versions: Bytes,
+        at: Revision,
+        before: impl FnOnce() -> Option<Newest>,
+    ) {
+        self.rows.insert(key, row);
+        let newest = self.newest(&versions, before);
+        self.living.insert(versions, newest.filter(|newest| newest.modified > at));
+    }
+
+    /// A row that the batch wrote.
+    pub(super) fn row(&self, key: &[u8]) -> Option<&Bytes> {
+        self.rows.get(key)
+    }
+
+    /// The newest version of a key, given how to find the one it had before the batch.
+    pub(super) fn newest(&self, versions: &[u8], before: impl FnOnce() -> Option<Newest>) -> Option<Newest> {
+        self.living.get(versions).copied().unwrap_or_else(before)
+    }
+
+    /// Brings the published keys up to date.
+    pub(super) fn publish_living(&self, living: &mut Living) {
+        for (versions, newest) in &self.living {
+            match newest {
+                Some(newest) => living.insert(versions, *newest),
+                None => living.remove(versions),
+            }
+        }
     }
 
     /// Whether the batch granted (`true`) or revoked (`false`) a lease; `None` if it did neither.

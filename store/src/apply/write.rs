@@ -16,6 +16,7 @@ use crate::{
     Change, DeleteRange, DeleteRangeAnswer, Event, Failure, KeyValue, Put, PutAnswer, PutLease, PutValue, Refusal,
     StoreError,
     layout::{self, Meta, Point, Row, Written},
+    living::Newest,
     snapshot::Found,
     watch::RevisionEvents,
 };
@@ -85,22 +86,31 @@ impl Store {
 
     /// The living version of a key, as the next command sees it.
     fn current(&self, key: &Bytes, with_value: bool) -> Result<Option<Current>, StoreError> {
-        if let Some((row_key, row)) = self.overlay.newest(&layout::versions_of(key)) {
-            let (_, modified) = layout::split_version(row_key)?;
-            return Ok(match Row::decode(row)? {
-                Row::Put(meta, _) if self.endings.hides(meta.lease, modified, self.revision) => None,
-                Row::Put(meta, value) => {
-                    Some(Current { meta, modified, value: with_value.then(|| row.slice_ref(value)) })
-                }
-                Row::Tombstone => None,
-            });
+        let versions = layout::versions_of(key);
+        let published = || self.shared.head.read().living.get(&versions);
+        let Some(Newest { modified, meta }) = self.overlay.newest(&versions, published) else {
+            return Ok(None);
+        };
+        if self.endings.hides(meta.lease, modified, self.revision) {
+            return Ok(None);
         }
-        let mut current = None;
-        self.snapshot(self.revision)?.scan(&KeyRange::One(key.clone()), self.revision, |found| {
-            current = Some(Current::of(&found, with_value));
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(current)
+        let value = with_value.then(|| self.value(key, modified)).transpose()?;
+        Ok(Some(Current { meta, modified, value }))
+    }
+
+    /// What a version holds that is there.
+    fn value(&self, key: &Bytes, modified: Revision) -> Result<Bytes, StoreError> {
+        let row_key = layout::version_key(key, modified);
+        let row = match self.overlay.row(&row_key) {
+            Some(row) => Some(row.clone()),
+            None => self.shared.engine.get(layout::KEYS, &row_key)?,
+        };
+        let missing = || layout::corrupt(layout::KEYS, "a living key has its newest version");
+        let row = row.ok_or_else(missing)?;
+        match Row::decode(&row)? {
+            Row::Put(_, value) => Ok(row.slice_ref(value)),
+            Row::Tombstone => Err(missing()),
+        }
     }
 }
 
@@ -153,9 +163,16 @@ impl<'a> Writing<'a> {
         ranges: impl IntoIterator<Item = KeyRange>,
         with_value: bool,
     ) -> Result<Vec<(Bytes, Current)>, StoreError> {
-        let mut living = Vec::new();
-        let mut snapshot = self.store.snapshot(self.revision())?;
+        let (mut living, mut snapshot) = (Vec::new(), None);
         for keys in ranges {
+            if let KeyRange::One(key) = keys {
+                living.extend(self.store.current(&key, with_value)?.map(|current| (key, current)));
+                continue;
+            }
+            let snapshot = match &mut snapshot {
+                Some(snapshot) => snapshot,
+                None => snapshot.insert(self.store.snapshot(self.revision())?),
+            };
             snapshot.scan(&keys, self.revision(), |found| {
                 living.push((found.key()?, Current::of(&found, with_value)));
                 Ok(ControlFlow::Continue(()))
@@ -187,11 +204,16 @@ impl<'a> Writing<'a> {
     fn write(&mut self, key: &Bytes, row: Row<'_>, superseded: Option<Point>) {
         let point = Point { revision: self.main, place: self.place() };
         let written = Written { key, deleted: row == Row::Tombstone, superseded };
+        let versions = Bytes::from(layout::versions_of(key));
         let row_key = Bytes::from(layout::version_key(key, self.main));
+        let newest = match row {
+            Row::Put(meta, _) => Some(Newest { modified: self.main, meta }),
+            Row::Tombstone => None,
+        };
         let row = Bytes::from(row.encode());
         self.batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
         self.batch.put(layout::KEYS, row_key.clone(), row.clone());
-        self.store.overlay.write(row_key, row);
+        self.store.overlay.write(row_key, versions, row, newest);
     }
 
     /// Moves a key from one lease to another.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use engine::Cursor;
 use types::{KeyRange, LeaseId, Revision};
 
-use self::pick::Pick;
+pub(crate) use self::pick::Pick;
 use crate::{
     Compare, CompareResult, CompareTarget, Failure, KeyValue, Range, RangeAnswer, Refusal, StoreError,
     ending::Endings,
@@ -38,7 +38,8 @@ pub(crate) struct Snapshot<'a> {
 
 /// One key that a scan found alive.
 pub(crate) struct Found<'a> {
-    versions: &'a [u8],
+    /// What all versions of the key start with.
+    pub(crate) versions: &'a [u8],
     pub(crate) modified: Revision,
     pub(crate) meta: Meta,
     pub(crate) value: &'a [u8],

@@ -15,7 +15,7 @@ use crate::{KeyValue, Order, OrderBy, Range, RangeAnswer, Show, StoreError};
 /// Keys kept beyond twice the limit before the worst are dropped.
 const SLACK: usize = 1024;
 
-pub(super) struct Pick<'a> {
+pub(crate) struct Pick<'a> {
     range: &'a Range,
     limit: usize,
     kept: Vec<KeyValue>,
@@ -24,12 +24,12 @@ pub(super) struct Pick<'a> {
 }
 
 impl<'a> Pick<'a> {
-    pub(super) fn new(range: &'a Range) -> Self {
+    pub(crate) fn new(range: &'a Range) -> Self {
         let limit = range.limit.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         Self { range, limit, kept: Vec::new(), count: 0, passed: 0 }
     }
 
-    pub(super) fn see(&mut self, found: &Found<'_>) -> Result<(), StoreError> {
+    pub(crate) fn see(&mut self, found: &Found<'_>) -> Result<(), StoreError> {
         self.count += 1;
         let Range { mod_revisions, create_revisions, show, order, .. } = self.range;
         if *show == Show::CountOnly
@@ -50,7 +50,15 @@ impl<'a> Pick<'a> {
         Ok(())
     }
 
-    pub(super) fn answer(mut self, revision: Revision) -> RangeAnswer {
+    /// Counts keys that lie past the limit, without a look at them: there are no filters.
+    pub(crate) fn pass_over(&mut self, keys: usize) {
+        self.count += keys as u64;
+        if self.range.show != Show::CountOnly {
+            self.passed += keys as u64;
+        }
+    }
+
+    pub(crate) fn answer(mut self, revision: Revision) -> RangeAnswer {
         self.order_and_cut();
         if self.range.show == Show::KeysOnly {
             self.kept.iter_mut().for_each(|kv| kv.value.clear());
