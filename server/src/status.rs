@@ -20,7 +20,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::DuplicateKey => Status::invalid_argument("etcdserver: duplicate key given in txn request"),
         Refusal::InvalidSortOption => Status::invalid_argument("etcdserver: invalid sort option"),
         Refusal::RequestTooLarge => Status::invalid_argument("etcdserver: request is too large"),
-        Refusal::Compacted { .. } => Status::out_of_range(COMPACTED),
+        Refusal::Compacted { .. } => compacted(),
         Refusal::FutureRevision { .. } => {
             Status::out_of_range("etcdserver: mvcc: required revision is a future revision")
         }
@@ -64,6 +64,11 @@ pub(crate) fn auth_refused(refusal: AuthRefusal) -> Status {
 
 /// Said of a revision that is no longer readable; a watch that starts below it is cancelled with the same words.
 pub(crate) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+/// A revision that is no longer readable, or never was.
+pub(crate) fn compacted() -> Status {
+    Status::out_of_range(COMPACTED)
+}
 
 /// An enum value that this version of the API does not have.
 pub(crate) fn unknown_enum(field: &str, value: i32) -> Status {

@@ -144,14 +144,14 @@ impl Session {
 
     async fn create(&mut self, request: pb::WatchCreateRequest) -> Result<(), Gone> {
         let keys = watched_keys(&request);
-        if keys.is_empty() {
-            return self.refuse("mvcc: watcher range is empty").await;
-        }
         if request.start_revision < 0 {
             return self.refuse(COMPACTED).await;
         }
         if let Err(refused) = self.may_watch(&keys).await {
             return self.refuse(&as_go_prints(&refused)).await;
+        }
+        if keys.is_empty() {
+            return self.refuse("mvcc: watcher range is empty").await;
         }
         if self.watches.len() >= self.core.config.watches_per_stream_max {
             return self.refuse("etcdserver: too many watches on this stream").await;

@@ -16,7 +16,7 @@ use store::{
 use tonic::Status;
 use types::{KeyRange, Revision};
 
-use crate::status::{refused, unknown_enum};
+use crate::status::{compacted, refused, unknown_enum};
 
 pub(crate) fn range(request: pb::RangeRequest) -> Result<Range, Status> {
     let order = order(request.sort_order, request.sort_target)?;
@@ -77,6 +77,8 @@ pub(crate) fn txn(request: pb::TxnRequest) -> Result<Txn, Status> {
 
 fn op(request: pb::RequestOp) -> Result<Op, Status> {
     match request.request {
+        // Alone, such a range reads the present; etcd refuses it here, once anything was compacted.
+        Some(request_op::Request::RequestRange(request)) if request.revision < 0 => Err(compacted()),
         Some(request_op::Request::RequestRange(request)) => range(request).map(Op::Range),
         Some(request_op::Request::RequestPut(request)) => put(request).map(Op::Put),
         Some(request_op::Request::RequestDeleteRange(request)) => Ok(Op::DeleteRange(delete_range(request))),
@@ -154,7 +156,7 @@ pub(crate) fn txn_response(answer: TxnAnswer, header: pb::ResponseHeader) -> pb:
     }
 }
 
-/// The headers of answers inside a transaction carry the revision alone.
+/// The headers of answers inside a transaction carry the revision alone, and those of transactions not even that.
 fn op_response(answer: OpAnswer) -> pb::ResponseOp {
     let at = |revision: Revision| pb::ResponseHeader { revision: revision.get(), ..Default::default() };
     let response = match answer {
@@ -171,8 +173,7 @@ fn op_response(answer: OpAnswer) -> pb::ResponseOp {
             response_op::Response::ResponseDeleteRange(delete_range_response(answer, header))
         }
         OpAnswer::Txn(answer) => {
-            let header = at(answer.revision);
-            response_op::Response::ResponseTxn(txn_response(answer, header))
+            response_op::Response::ResponseTxn(txn_response(answer, pb::ResponseHeader::default()))
         }
     };
     pb::ResponseOp { response: Some(response) }

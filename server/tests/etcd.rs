@@ -5,7 +5,7 @@ use std::time::Duration;
 use meshstore_server::{Config, Member};
 use proto::{
     etcdserverpb::{
-        self as pb, RequestOp, compare, kv_client::KvClient, lease_client::LeaseClient, request_op,
+        self as pb, RequestOp, compare, kv_client::KvClient, lease_client::LeaseClient, request_op, response_op,
         watch_client::WatchClient, watch_request::RequestUnion,
     },
     mvccpb::event::EventType,
@@ -84,6 +84,24 @@ async fn what_was_written_is_read_and_outlives_a_restart() {
 }
 
 #[tokio::test]
+async fn headers_inside_a_transaction_tell_what_etcds_do() {
+    let server = Server::start().await;
+    let inner =
+        pb::TxnRequest { success: vec![op(request_op::Request::RequestPut(put("a", "1")))], ..Default::default() };
+    let outer = pb::TxnRequest { success: vec![op(request_op::Request::RequestTxn(inner))], ..Default::default() };
+    let response = server.kv().txn(outer).await.expect("txn").into_inner();
+    assert_eq!(response.header.expect("a header").revision, 2);
+    let Some(response_op::Response::ResponseTxn(inner)) = &response.responses[0].response else {
+        panic!("not of a transaction: {response:?}");
+    };
+    assert_eq!(inner.header, Some(pb::ResponseHeader::default()));
+    let Some(response_op::Response::ResponsePut(put)) = &inner.responses[0].response else {
+        panic!("not of a put: {response:?}");
+    };
+    assert_eq!(put.header, Some(pb::ResponseHeader { revision: 2, ..Default::default() }));
+}
+
+#[tokio::test]
 async fn refusals_have_etcds_codes_and_words() {
     let server = Server::start().await;
     server.put("a", "1").await;
@@ -100,6 +118,10 @@ async fn refusals_have_etcds_codes_and_words() {
 
     let leased = pb::PutRequest { lease: 7, ..put("a", "1") };
     let status = kv.put(leased).await.expect_err("no such lease");
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "etcdserver: requested lease not found"));
+
+    let absent = pb::PutRequest { key: "absent".into(), lease: 7, ignore_value: true, ..Default::default() };
+    let status = kv.put(absent).await.expect_err("no such lease, and no such key");
     assert_eq!((status.code(), status.message()), (Code::NotFound, "etcdserver: requested lease not found"));
 
     let large = kv.put(put("a", &"x".repeat(1_600_000))).await.expect_err("too large");

@@ -13,6 +13,7 @@
 mod cli;
 mod crash;
 mod demo;
+mod differential;
 mod envoy;
 mod etcdctl;
 mod harness;

@@ -75,13 +75,15 @@ impl Store {
 
     /// Refuses a put that names a lease that is not there, or keeps what a missing key does not have.
     pub(super) fn check_put(&self, put: &Put) -> Result<(), Failure> {
-        if (put.value == PutValue::Keep || put.lease == PutLease::Keep) && self.current(&put.key, false)?.is_none() {
+        match put.lease {
+            PutLease::Set(Some(id)) if !self.has_lease(id) => return Err(Refusal::LeaseNotFound(id).into()),
+            PutLease::Set(_) | PutLease::Keep => {}
+        }
+        let keeps = put.value == PutValue::Keep || put.lease == PutLease::Keep;
+        if keeps && self.current(&put.key, false)?.is_none() {
             return Err(Refusal::KeyNotFound.into());
         }
-        match put.lease {
-            PutLease::Set(Some(id)) if !self.has_lease(id) => Err(Refusal::LeaseNotFound(id).into()),
-            PutLease::Set(_) | PutLease::Keep => Ok(()),
-        }
+        Ok(())
     }
 
     /// The living version of a key, as the next command sees it.

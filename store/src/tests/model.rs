@@ -152,14 +152,15 @@ impl Model {
     }
 
     fn check_put(&self, put: &Put) -> Result<(), Refusal> {
+        match put.lease {
+            PutLease::Set(Some(id)) if !self.leases.contains_key(&id) => return Err(Refusal::LeaseNotFound(id)),
+            PutLease::Set(_) | PutLease::Keep => {}
+        }
         let keeps = put.value == PutValue::Keep || put.lease == PutLease::Keep;
         if keeps && !self.keys().contains_key(&put.key) {
             return Err(Refusal::KeyNotFound);
         }
-        match put.lease {
-            PutLease::Set(Some(id)) if !self.leases.contains_key(&id) => Err(Refusal::LeaseNotFound(id)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     pub(crate) fn range(&self, range: &Range) -> Result<RangeAnswer, Refusal> {

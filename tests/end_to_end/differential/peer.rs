@@ -1,0 +1,247 @@
+//! One of the two servers, and what it answers.
+
+use std::net::SocketAddr;
+
+use futures_util::Stream;
+use proto::etcdserverpb::{self as pb, kv_client::KvClient, lease_client::LeaseClient};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    operation::{Operation, Standing},
+    watches::{Violation, Watches},
+};
+use crate::harness::{MESHSTORE, Process, eventually, free_port, listening};
+
+/// Seconds by which two servers may differ in what is left of a lease.
+const TTL_SLACK: i64 = 30;
+
+/// An answer without what differs by right: ids, terms, the seconds that passed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Put(pb::PutResponse),
+    Range(pb::RangeResponse),
+    DeleteRange(pb::DeleteRangeResponse),
+    Txn(pb::TxnResponse),
+    Compact(pb::CompactionResponse),
+    LeaseGrant(pb::LeaseGrantResponse),
+    LeaseRevoke(pb::LeaseRevokeResponse),
+    LeaseTimeToLive(pb::LeaseTimeToLiveResponse),
+    LeaseLeases(pb::LeaseLeasesResponse),
+    LeaseKeepAlive(pb::LeaseKeepAliveResponse),
+    /// What the stream said is compared by itself.
+    Watched,
+    Refused {
+        code: tonic::Code,
+        text: String,
+    },
+}
+
+impl Answer {
+    /// The store's revision when it was given, if it tells.
+    pub(crate) fn revision(&self) -> Option<i64> {
+        let header = match self {
+            Self::Put(answer) => &answer.header,
+            Self::Range(answer) => &answer.header,
+            Self::DeleteRange(answer) => &answer.header,
+            Self::Txn(answer) => &answer.header,
+            Self::Compact(answer) => &answer.header,
+            Self::LeaseGrant(answer) => &answer.header,
+            Self::LeaseRevoke(answer) => &answer.header,
+            Self::LeaseTimeToLive(answer) => &answer.header,
+            Self::LeaseLeases(answer) => &answer.header,
+            Self::LeaseKeepAlive(answer) => &answer.header,
+            Self::Watched | Self::Refused { .. } => &None,
+        };
+        header.as_ref().map(|header| header.revision)
+    }
+
+    /// Whether two servers answered the same.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::LeaseTimeToLive(one), Self::LeaseTimeToLive(other)) => {
+                let same_clock = pb::LeaseTimeToLiveResponse { ttl: one.ttl, ..other.clone() };
+                *one == same_clock && (one.ttl - other.ttl).abs() <= TTL_SLACK
+            }
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// Whose ids and which term a header tells is each server's own; whether it tells them is not.
+pub(crate) fn comparable_header(header: &mut Option<pb::ResponseHeader>) {
+    if let Some(header) = header {
+        header.cluster_id = header.cluster_id.min(1);
+        header.member_id = header.member_id.min(1);
+        header.raft_term = header.raft_term.min(1);
+    }
+}
+
+/// A server of its own with one client, who asks one thing at a time.
+pub(crate) struct Peer {
+    kv: KvClient<Channel>,
+    lease: LeaseClient<Channel>,
+    keep_alive: (mpsc::Sender<pb::LeaseKeepAliveRequest>, Streaming<pb::LeaseKeepAliveResponse>),
+    pub(crate) watches: Watches,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Peer {
+    /// Ours.
+    pub(crate) async fn meshstore() -> Self {
+        let mesh = free_port().to_string();
+        Self::start(MESHSTORE, &["server", "--listen-mesh-addr", &mesh], false).await
+    }
+
+    /// etcd itself.
+    pub(crate) async fn etcd(program: &str) -> Self {
+        let peer = format!("http://{}", free_port());
+        let flags = ["--log-level", "warn", "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer];
+        let cluster = format!("default={peer}");
+        Self::start(program, &[&flags[..], &["--initial-cluster", &cluster]].concat(), true).await
+    }
+
+    async fn start(program: &str, flags: &[&str], is_etcd: bool) -> Self {
+        let folder = volatile_folder();
+        let address = free_port();
+        let url = format!("http://{address}");
+        let data = folder.path().join("data").to_str().unwrap().to_owned();
+        let common = ["--data-dir", &data, "--listen-client-urls", &url, "--advertise-client-urls", &url];
+        let process = Process::start("server", program, flags.iter().chain(&common), folder.path());
+        listening(address).await;
+        let channel = connect(address).await;
+        let mut lease = LeaseClient::new(channel.clone());
+        Self {
+            kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            keep_alive: keep_alive(&mut lease).await,
+            lease,
+            watches: Watches::open(channel, is_etcd).await,
+            _process: process,
+            _folder: folder,
+        }
+    }
+
+    /// What the server answers.
+    ///
+    /// # Errors
+    /// What it said on the watch stream that no server may say.
+    pub(crate) async fn ask(&mut self, operation: &Operation, standing: &Standing) -> Result<Answer, Violation> {
+        let refused = |status: Status| Answer::Refused { code: status.code(), text: status.message().to_owned() };
+        Ok(match operation.clone() {
+            Operation::Put(request) => answer(self.kv.put(request).await, Answer::Put, |it| &mut it.header),
+            Operation::Range(request) => answer(self.kv.range(request).await, Answer::Range, |it| &mut it.header),
+            Operation::DeleteRange(request) => {
+                answer(self.kv.delete_range(request).await, Answer::DeleteRange, |it| &mut it.header)
+            }
+            Operation::Txn(request) => answer(self.kv.txn(request).await, Answer::Txn, |it| &mut it.header),
+            Operation::Compact(request) => answer(self.kv.compact(request).await, Answer::Compact, |it| &mut it.header),
+            Operation::LeaseGrant(request) => self.grant(request).await,
+            Operation::LeaseRevoke(request) => {
+                answer(self.lease.lease_revoke(request).await, Answer::LeaseRevoke, |it| &mut it.header)
+            }
+            Operation::LeaseTimeToLive(request) => {
+                let told = self.lease.lease_time_to_live(request).await.map(|response| response.map(with_sorted_keys));
+                answer(told, Answer::LeaseTimeToLive, |it| &mut it.header)
+            }
+            Operation::LeaseLeases(request) => {
+                answer(self.lease.lease_leases(request).await, Answer::LeaseLeases, |it| &mut it.header)
+            }
+            Operation::LeaseKeepAlive(request) => {
+                self.keep_alive.0.send(request).await.unwrap();
+                match self.keep_alive.1.message().await {
+                    Ok(response) => {
+                        let mut response = response.ok_or("the keep-alive stream ends")?;
+                        comparable_header(&mut response.header);
+                        Answer::LeaseKeepAlive(response)
+                    }
+                    Err(status) => refused(status),
+                }
+            }
+            Operation::WatchCreate(request) => {
+                let ends = request.start_revision > 0 && request.start_revision < standing.compacted;
+                self.watches.create(request, ends).await?;
+                Answer::Watched
+            }
+            Operation::WatchCancel(request) => {
+                self.watches.cancel(request).await?;
+                Answer::Watched
+            }
+            Operation::WatchProgress => {
+                self.watches.progress(standing.revision).await?;
+                Answer::Watched
+            }
+        })
+    }
+
+    /// A lease that the server named is revoked at once: the other one names it differently.
+    async fn grant(&mut self, request: pb::LeaseGrantRequest) -> Answer {
+        let named = request.id != 0;
+        let granted = self.lease.lease_grant(request).await;
+        if let (false, Ok(granted)) = (named, &granted) {
+            let id = granted.get_ref().id;
+            assert!(id > 0, "a lease named {id}");
+            self.lease.lease_revoke(pb::LeaseRevokeRequest { id }).await.unwrap();
+        }
+        let granted =
+            granted.map(|response| response.map(|it| if named { it } else { pb::LeaseGrantResponse { id: 0, ..it } }));
+        answer(granted, Answer::LeaseGrant, |it| &mut it.header)
+    }
+}
+
+fn answer<T>(
+    outcome: Result<tonic::Response<T>, Status>,
+    wrap: impl FnOnce(T) -> Answer,
+    header: impl FnOnce(&mut T) -> &mut Option<pb::ResponseHeader>,
+) -> Answer {
+    match outcome {
+        Ok(response) => {
+            let mut response = response.into_inner();
+            comparable_header(header(&mut response));
+            wrap(response)
+        }
+        Err(status) => Answer::Refused { code: status.code(), text: status.message().to_owned() },
+    }
+}
+
+/// etcd tells a lease's keys in any order.
+fn with_sorted_keys(mut lease: pb::LeaseTimeToLiveResponse) -> pb::LeaseTimeToLiveResponse {
+    lease.keys.sort();
+    lease
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true);
+    eventually("a leader", || async {
+        let channel = endpoint.connect().await.ok()?;
+        let probe = pb::RangeRequest { key: "probe".into(), ..Default::default() };
+        KvClient::new(channel.clone()).range(probe).await.ok()?;
+        Some(channel)
+    })
+    .await
+}
+
+async fn keep_alive(
+    lease: &mut LeaseClient<Channel>,
+) -> (mpsc::Sender<pb::LeaseKeepAliveRequest>, Streaming<pb::LeaseKeepAliveResponse>) {
+    let (requests, queue) = mpsc::channel(1);
+    // etcd's answer to the call itself comes with the first message.
+    requests.send(pb::LeaseKeepAliveRequest { id: 0 }).await.unwrap();
+    let mut responses = lease.lease_keep_alive(stream(queue)).await.unwrap().into_inner();
+    responses.message().await.unwrap();
+    (requests, responses)
+}
+
+/// What is sent on the channel, as a request stream.
+pub(crate) fn stream<T: Send + 'static>(queue: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+    futures_util::stream::unfold(queue, |mut queue| async { queue.recv().await.map(|next| (next, queue)) })
+}
+
+/// In memory where there is such a place: what is asked of the servers here is their answers, not their disk.
+fn volatile_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_none| tempfile::tempdir()).unwrap()
+}
