@@ -75,7 +75,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Demo(demo::Args),
-    Server(server::Args),
+    Server(Box<server::Args>),
     #[command(subcommand)]
     Proxy(proxy::Proxy),
     #[command(subcommand)]
@@ -132,7 +132,7 @@ struct Group<V: clap::Subcommand> {
 /// A cluster's trust domain.
 #[derive(Debug, clap::Subcommand)]
 enum Cluster {
-    Bootstrap(bootstrap::Args),
+    Bootstrap(Box<bootstrap::Args>),
     #[command(subcommand)]
     Token(token::Token),
 }

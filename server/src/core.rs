@@ -56,9 +56,8 @@ impl Core {
         (view, space): (View, Arc<Space>),
         guards_mesh: bool,
         (auth, lessor): (Authenticator, Arc<Mutex<Lessor>>),
-        clock: Clock,
+        (clock, metrics): (Clock, Arc<Metrics>),
         config: Config,
-        metrics: Arc<Metrics>,
         (cluster, member): (ClusterId, MemberId),
     ) -> Self {
         let long_reads = Semaphore::new(LONG_READS_MAX);

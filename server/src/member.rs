@@ -131,9 +131,8 @@ impl Member {
             (view, space),
             guards_mesh,
             (auth, lessor),
-            clock,
+            (clock, Arc::clone(&metrics)),
             config,
-            Arc::clone(&metrics),
             (cluster, member),
         ));
         let published = cluster::publish(&core).await;

@@ -40,7 +40,7 @@ async fn a_member_tells_of_itself_and_is_moved_for_good() {
         client_ur_ls: vec!["http://localhost:2379".to_owned()],
         is_learner: false,
     };
-    assert_eq!(list(&member).await, [told.clone()]);
+    assert_eq!(list(&member).await, std::slice::from_ref(&told));
     let moved = vec!["http://10.0.0.1:2380".to_owned()];
     let update = |id, peer_ur_ls: &[String]| pb::MemberUpdateRequest { id, peer_ur_ls: peer_ur_ls.to_vec() };
     let answer = client(&member).member_update(update(ID, &moved)).await.expect("moved").into_inner();

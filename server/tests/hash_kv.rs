@@ -16,7 +16,7 @@ use proto::etcdserverpb::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 use tonic::{
-    Code,
+    Code, Response,
     body::Body,
     service::Routes,
     transport::{Channel, Endpoint},
@@ -51,13 +51,13 @@ impl Etcd {
             .expect("etcd starts");
         let channel = Endpoint::from_shared(client).expect("a URL").connect_lazy();
         let etcd = Self { process, _dir: dir, channel };
-        for _ in 0..600 {
-            if MaintenanceClient::new(etcd.channel.clone()).status(pb::StatusRequest {}).await.is_ok() {
-                return Some(etcd);
+        let answers = async {
+            while MaintenanceClient::new(etcd.channel.clone()).status(pb::StatusRequest {}).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("etcd does not answer");
+        };
+        tokio::time::timeout(Duration::from_secs(30), answers).await.expect("etcd answers");
+        Some(etcd)
     }
 }
 
@@ -159,7 +159,7 @@ where
     <T::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     let answer = MaintenanceClient::new(transport).hash_kv(pb::HashKvRequest { revision }).await;
-    answer.map(|answer| answer.into_inner()).map(|hash| (hash.hash, hash.compact_revision)).map_err(|s| s.code())
+    answer.map(Response::into_inner).map(|hash| (hash.hash, hash.compact_revision)).map_err(|s| s.code())
 }
 
 async fn compare(etcd: &Etcd, ours: &Routes, revisions: impl Iterator<Item = i64>, seed: u64) {

@@ -5,7 +5,7 @@ use proto::etcdserverpb::{self as pb, kv_client::KvClient, range_request::SortOr
 use tempfile::TempDir;
 use tonic::{Code, Status, service::Routes};
 
-const KEYS: usize = 100;
+const KEYS: u8 = 100;
 const VALUE_BYTES: usize = 64 << 10;
 
 struct Server {
@@ -60,7 +60,7 @@ async fn the_pieces_are_the_range_and_each_is_bounded() {
         all(),
         pb::RangeRequest { limit: 40, ..all() },
         pb::RangeRequest { limit: 5, ..all() },
-        pb::RangeRequest { limit: KEYS as i64, ..all() },
+        pb::RangeRequest { limit: i64::from(KEYS), ..all() },
         pb::RangeRequest { keys_only: true, ..all() },
         pb::RangeRequest { key: "k007".into(), ..Default::default() },
         pb::RangeRequest { key: "nothing".into(), ..Default::default() },
@@ -88,7 +88,7 @@ async fn the_pieces_are_the_range_and_each_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_pieces_are_of_one_revision_and_a_compaction_ends_them() {
     let server = Server::start().await;
-    let revision = KEYS as i64 + 1;
+    let revision = i64::from(KEYS) + 1;
     let mut stream = server.kv().range_stream(all()).await.expect("a stream").into_inner();
     let first = stream.message().await.expect("a piece").expect("a piece").range_response.expect("a piece");
     server.put("k050", "new").await;
@@ -101,7 +101,7 @@ async fn all_pieces_are_of_one_revision_and_a_compaction_ends_them() {
         count += piece.kvs.len();
         header = piece.header;
     }
-    assert_eq!((count, header.expect("the last has it").revision), (KEYS, revision));
+    assert_eq!((count, header.expect("the last has it").revision), (KEYS.into(), revision));
 
     let mut stream = server.kv().range_stream(pb::RangeRequest { revision, ..all() }).await.expect("one").into_inner();
     stream.message().await.expect("a piece").expect("a piece");

@@ -174,8 +174,8 @@ async fn alarmed(client: &Client) -> Option<String> {
     match client.alarms().await {
         Ok(raised) if raised.alarms.is_empty() => None,
         Ok(raised) => {
-            let names: String = raised.alarms.iter().map(|one| format!("{} ", alarm(one.kind))).collect();
-            Some(format!("Active Alarm(s): {names}"))
+            let names: Vec<_> = raised.alarms.iter().map(|one| alarm(one.kind)).collect();
+            Some(format!("Active Alarm(s): {} ", names.join(" ")))
         }
         Err(_) => Some("Unable to fetch the alarm list".to_owned()),
     }

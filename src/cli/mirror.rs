@@ -59,6 +59,7 @@ pub(crate) struct MirrorArgs {
 /// How the destination is reached.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Destination")]
+#[expect(clippy::struct_field_names, reason = "the flags' names, which are etcdctl's")]
 struct DestinationFlags {
     /// PEM file of the authorities to trust; speaks TLS
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,7 @@ use types::KeyRange;
 /// Prints what happens to keys, until Ctrl-C; runs a command for each event, if one follows `--`.
 ///
 /// The command knows the event by `ETCD_WATCH_REVISION`, and by `ETCD_WATCH_EVENT_TYPE`, `ETCD_WATCH_KEY` and
-/// `ETCD_WATCH_VALUE`, which are in double quotes with Go's escapes. KEY and RANGE_END can also be given as
+/// `ETCD_WATCH_VALUE`, which are in double quotes with Go's escapes. KEY and `RANGE_END` can also be given as
 /// `ETCDCTL_WATCH_KEY` and `ETCDCTL_WATCH_RANGE_END`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -179,13 +179,15 @@ mod tests {
         watched: Watched,
     }
 
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn the_keys_are_arguments_or_environment() {
         let all = Some(KeyRange::all());
         let one = Some(KeyRange::One("a".into()));
         let range = Some(KeyRange::Between("a".into(), "c".into()));
         let prefix = Some(KeyRange::prefix("a"));
-        let cases: [(&[&str], &[(&str, &str)], Option<KeyRange>); 10] = [
+        let cases: [(&[&str], Variables<'_>, Option<KeyRange>); 10] = [
             (&["a"], &[], one.clone()),
             (&["a", "c"], &[], range.clone()),
             (&["a", "--prefix"], &[], prefix),

@@ -72,6 +72,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 }
 
 /// A request on its way.
+#[expect(clippy::large_enum_variant, reason = "nearly every request is gRPC, and a box would cost it an allocation")]
 pub(super) enum Opening {
     Grpc(Answering),
     Http(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),

@@ -99,7 +99,7 @@ fn at(revision: i64) -> Value {
 
 /// One request after another: path, body, status, answer.
 fn conversation() -> Vec<(&'static str, &'static str, u16, Value)> {
-    let foo = |revision: &str, version: &str, value: &str| json!({ "key": "Zm9v", "create_revision": "2", "mod_revision": revision, "version": version, "value": value });
+    let pair = |revision: &str, version: &str, value: &str| json!({ "key": "Zm9v", "create_revision": "2", "mod_revision": revision, "version": version, "value": value });
     let refused = |code: i32, message: &str| json!({ "code": code, "message": message });
     vec![
         ("kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#, 200, json!({ "header": at(2) })),
@@ -107,7 +107,7 @@ fn conversation() -> Vec<(&'static str, &'static str, u16, Value)> {
             "kv/range",
             r#"{"key":"Zm9v"}"#,
             200,
-            json!({ "header": at(2), "kvs": [foo("2", "1", "YmFy")], "count": "1" }),
+            json!({ "header": at(2), "kvs": [pair("2", "1", "YmFy")], "count": "1" }),
         ),
         ("kv/range", r#"{"key":"bm9wZQ=="}"#, 200, json!({ "header": at(2) })),
         ("kv/range", "", 400, refused(3, "etcdserver: key is not provided")),
@@ -123,13 +123,13 @@ fn conversation() -> Vec<(&'static str, &'static str, u16, Value)> {
             "kv/range",
             r#"{"key":"Zm9v","rangeEnd":"Zm9w","sortOrder":"DESCEND","sort_target":1,"colour":1}"#,
             200,
-            json!({ "header": at(2), "kvs": [foo("2", "1", "YmFy")], "count": "1" }),
+            json!({ "header": at(2), "kvs": [pair("2", "1", "YmFy")], "count": "1" }),
         ),
         (
             "kv/put",
             r#"{"key":"Zm9v","value":"YmF6","prev_kv":true}"#,
             200,
-            json!({ "header": at(3), "prev_kv": foo("2", "1", "YmFy") }),
+            json!({ "header": at(3), "prev_kv": pair("2", "1", "YmFy") }),
         ),
         (
             "kv/txn",
@@ -313,18 +313,18 @@ async fn metrics_have_the_names_that_dashboards_ask_for_and_count() {
     for name in DASHBOARDS {
         assert!(page.lines().any(|line| line.starts_with(name)), "{name} is missing in\n{page}");
     }
-    let value = |name: &str, labels: &[&str]| -> f64 {
+    let value = |name: &str, labels: &[&str]| -> String {
         let of = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
         let line = page.lines().find(of).unwrap_or_else(|| panic!("no {name} {labels:?} in\n{page}"));
-        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+        line.rsplit_once(' ').unwrap().1.to_owned()
     };
     let put = r#"grpc_method="Put""#;
-    assert_eq!(value("grpc_server_started_total", &[put]), 2.0);
-    assert_eq!(value("grpc_server_handled_total", &[put, r#"grpc_code="OK""#]), 1.0);
-    assert_eq!(value("grpc_server_handled_total", &[put, r#"grpc_code="InvalidArgument""#]), 1.0);
-    assert_eq!(value("etcd_server_has_leader", &[]), 1.0);
-    assert_eq!(value("etcd_debugging_mvcc_current_revision", &[]), 2.0);
-    assert!(value("etcd_disk_wal_fsync_duration_seconds_count", &[]) >= 1.0);
+    assert_eq!(value("grpc_server_started_total", &[put]), "2");
+    assert_eq!(value("grpc_server_handled_total", &[put, r#"grpc_code="OK""#]), "1");
+    assert_eq!(value("grpc_server_handled_total", &[put, r#"grpc_code="InvalidArgument""#]), "1");
+    assert_eq!(value("etcd_server_has_leader", &[]), "1");
+    assert_eq!(value("etcd_debugging_mvcc_current_revision", &[]), "2");
+    assert!(value("etcd_disk_wal_fsync_duration_seconds_count", &[]).parse::<u64>().unwrap() >= 1);
 }
 
 #[tokio::test]

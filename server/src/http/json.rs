@@ -115,17 +115,15 @@ impl Objects {
     /// Steps over one byte; true if the object is whole then.
     fn ends_with(&mut self, byte: u8) -> bool {
         match (self.string, byte) {
-            (Text::Escaped, _) => self.string = Text::Inside,
             (Text::Inside, b'\\') => self.string = Text::Escaped,
             (Text::Inside, b'"') => self.string = Text::Outside,
-            (Text::Inside, _) => {}
-            (Text::Outside, b'"') => self.string = Text::Inside,
+            (Text::Escaped, _) | (Text::Outside, b'"') => self.string = Text::Inside,
             (Text::Outside, b'{' | b'[') => self.depth += 1,
             (Text::Outside, b'}' | b']') => {
                 self.depth -= 1;
                 return self.depth == 0;
             }
-            (Text::Outside, _) => {}
+            (Text::Inside | Text::Outside, _) => {}
         }
         false
     }

@@ -99,9 +99,11 @@ impl Drop for Pending<'_> {
 pub(crate) struct Health {
     well: AtomicU64,
     unwell: AtomicU64,
-    /// By group and check: whether the last one succeeded, how many did, how many did not.
-    checks: Mutex<BTreeMap<(String, &'static str), (bool, u64, u64)>>,
+    checks: Mutex<Checks>,
 }
+
+/// By group and check: whether the last one succeeded, how many did, how many did not.
+type Checks = BTreeMap<(String, &'static str), (bool, u64, u64)>;
 
 impl Health {
     /// `/health` was answered.

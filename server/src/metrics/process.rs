@@ -76,7 +76,7 @@ mod tests {
     fn proc_is_read_as_the_kernel_writes_it() {
         let text = "42 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 4 0 300 4096 2 18446744073709551615 1";
         let stat = Stat::parse(text).unwrap();
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let ticks = f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap());
         assert_eq!((stat.cpu_seconds, stat.start_seconds), (200.0 / ticks, 300.0 / ticks));
         assert_eq!((stat.virtual_bytes, stat.resident_bytes), (4096, 2 * rustix::param::page_size() as u64));
         assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_000.0));

@@ -135,6 +135,8 @@ async fn a_bumped_revision_leaves_room_and_forgets_what_was_before() {
     member.shutdown().await.expect("stops");
 }
 
+type IsExpected = fn(&SnapshotError) -> bool;
+
 #[tokio::test]
 async fn a_damaged_file_restores_nothing() {
     let folder = saved().await;
@@ -143,7 +145,7 @@ async fn a_damaged_file_restores_nothing() {
     flipped[9_000] ^= 1;
     let without_digest = &whole[..whole.len() - 32];
     let cut = &whole[..4096 * 3];
-    let cases: [(&[u8], bool, fn(&SnapshotError) -> bool); 4] = [
+    let cases: [(&[u8], bool, IsExpected); 4] = [
         (&flipped, false, |error| matches!(error, SnapshotError::DigestDiffers)),
         (without_digest, false, |error| matches!(error, SnapshotError::NoDigest)),
         (cut, true, |error| matches!(error, SnapshotError::File(bbolt::Error::Damaged { .. }))),

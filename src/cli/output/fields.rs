@@ -68,9 +68,8 @@ impl Fields<'_> {
                 self.header(response.header, Some(response.revision))?;
                 response.permissions.iter().try_for_each(|permission| self.permission(permission))
             }
-            Response::Roles(response) => self.names("Roles", response),
             Response::Users(response) => self.names("Users", response),
-            Response::User(response, _) => self.names("Roles", response),
+            Response::Roles(response) | Response::User(response, _) => self.names("Roles", response),
             Response::AuthStatus(status) => {
                 self.header(status.header, Some(status.revision))?;
                 self.field("Enabled", status.enabled)?;

@@ -51,7 +51,9 @@ pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> 
         }
         Response::User(response, user) => {
             writeln!(out, "User: {user}")?;
-            writeln!(out, "Roles:{}", response.names.iter().map(|role| format!(" {role}")).collect::<String>())
+            write!(out, "Roles:")?;
+            response.names.iter().try_for_each(|role| write!(out, " {role}"))?;
+            writeln!(out)
         }
         Response::Users(response) | Response::Roles(response) => {
             response.names.iter().try_for_each(|name| writeln!(out, "{name}"))

@@ -2,8 +2,6 @@
 //!
 //! - None is taken and ignored: each is an error that says what to do, unless its value asks for nothing.
 
-use std::sync::Arc;
-
 use clap::{
     Arg, ArgAction, ArgMatches, Command,
     builder::{StringValueParser, TypedValueParser},
@@ -121,13 +119,13 @@ fn argument(flag: &'static Absent) -> Arg {
         .hide(true)
         .action(ArgAction::Append)
         .env(super::variable(flag.name))
-        .value_parser(Idle(Arc::new(flag)));
+        .value_parser(Idle(flag));
     if switch { argument.num_args(0..=1).require_equals(true).default_missing_value("true") } else { argument }
 }
 
 /// Takes the values that ask for nothing.
 #[derive(Clone)]
-struct Idle(Arc<&'static Absent>);
+struct Idle(&'static Absent);
 
 impl TypedValueParser for Idle {
     type Value = String;
@@ -139,7 +137,7 @@ impl TypedValueParser for Idle {
         value: &std::ffi::OsStr,
     ) -> Result<Self::Value, Error> {
         let value = StringValueParser::new().parse_ref(command, argument, value)?;
-        let Absent { name, idle, advice } = **self.0;
+        let Absent { name, idle, advice } = *self.0;
         if value.is_empty() || idle.contains(&value.as_str()) {
             return Ok(value);
         }

@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct FoundingFlags {
-    /// The cluster's members when it is formed; in this version itself alone, as NAME=PEER_URL
+    /// The cluster's members when it is formed; in this version itself alone, as NAME=URL
     #[arg(long, value_name = "NAME=URL,…", value_delimiter = ',', env = variable("initial-cluster"))]
     initial_cluster: Option<Vec<String>>,
     /// Whether the cluster is formed or joined; this version finds out by its data directory

@@ -75,7 +75,7 @@ impl PortFlags {
     pub(super) fn listeners(&self, tls: bool) -> Result<Vec<Listener>, Failure> {
         let default = vec![format!("http://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENT_PORT)))];
         let clients = self.listen_client_urls.as_ref().unwrap_or(&default);
-        let (http, probes) = (given(&self.listen_client_http_urls), given(&self.listen_metrics_urls));
+        let (http, probes) = (given(self.listen_client_http_urls.as_ref()), given(self.listen_metrics_urls.as_ref()));
         let clients_want = if http.is_empty() { Purpose::Clients } else { Purpose::Grpc };
         let listeners = [(clients_want, clients.as_slice()), (Purpose::Http, http), (Purpose::Probes, probes)];
         let listeners = listeners.into_iter().flat_map(|(purpose, urls)| urls.iter().map(move |url| (purpose, url)));
@@ -90,7 +90,7 @@ impl PortFlags {
 
     pub(super) fn check_peer_urls(&self) -> Result<(), Failure> {
         // A URL that peers would use is read as one that clients use, so that a mistake in it does not stay hidden.
-        given(&self.listen_peer_urls).iter().try_for_each(|url| listener(Purpose::Grpc, url, true).map(drop))
+        given(self.listen_peer_urls.as_ref()).iter().try_for_each(|url| listener(Purpose::Grpc, url, true).map(drop))
     }
 
     pub(super) fn access(&self) -> Access {
@@ -128,8 +128,8 @@ impl PortFlags {
     }
 }
 
-fn given(urls: &Option<Vec<String>>) -> &[String] {
-    urls.as_deref().unwrap_or_default()
+fn given(urls: Option<&Vec<String>>) -> &[String] {
+    urls.map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Reads `http://HOST:PORT` or, with a certificate, `https://HOST:PORT`; HOST is an IP address or `localhost`.

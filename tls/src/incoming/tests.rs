@@ -199,8 +199,8 @@ async fn a_certificate_of_the_web_tells_its_common_name() {
     };
     let root = write("ca.crt", ca.pem());
     let (cert, key) = issue("server", None);
-    let files = web::ServerFiles { cert, key, client_ca: Some(root.clone()) };
-    let security = Security::Web(web::server_config(files, H2).unwrap());
+    let files = web::ServerFiles { client_ca: Some(root.clone()), ..web::ServerFiles::new(cert, key) };
+    let security = Security::Web(web::server_config(files, &crate::Policy::default(), H2).unwrap());
     let (mut incoming, addr) = listen(security, Limits::default()).await;
     for common_name in [Some("alice"), Some(""), None] {
         let (cert, key) = issue("client", common_name);
