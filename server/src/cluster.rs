@@ -31,7 +31,7 @@ impl Cluster for ClusterFace {
         if request.into_inner().linearizable {
             self.0.confirm_read().await?;
         }
-        Ok(Response::new(pb::MemberListResponse { header: self.header(), members: self.members() }))
+        Ok(Response::new(pb::MemberListResponse { header: Some(self.header()), members: self.members() }))
     }
 
     async fn member_add(
@@ -63,7 +63,7 @@ impl Cluster for ClusterFace {
         self.known(request.id).await?;
         let peer_urls = peer_urls(&request.peer_ur_ls).ok_or_else(bad_member_urls)?;
         change_member(&self.0, MemberChange::PeerUrls { id: request.id, peer_urls }).await?;
-        Ok(Response::new(pb::MemberUpdateResponse { header: self.header(), members: self.members() }))
+        Ok(Response::new(pb::MemberUpdateResponse { header: Some(self.header()), members: self.members() }))
     }
 
     async fn member_promote(
@@ -77,8 +77,8 @@ impl Cluster for ClusterFace {
 
 impl ClusterFace {
     /// Cluster headers tell no revision, as in etcd.
-    fn header(&self) -> Option<pb::ResponseHeader> {
-        Some(self.0.header_without_revision())
+    fn header(&self) -> pb::ResponseHeader {
+        self.0.header_without_revision()
     }
 
     fn members(&self) -> Vec<pb::Member> {
