@@ -99,7 +99,7 @@ enum Verb {
     Alarm(Group<maintenance::Alarm>),
     Defrag(maintenance::DefragArgs),
     MoveLeader(maintenance::MoveLeaderArgs),
-    /// Snapshots of a member
+    /// Everything that a member has, as a file, and back; for etcd's files too
     Snapshot(Group<snapshot::Snapshot>),
     MakeMirror(mirror::MirrorArgs),
     /// Whether the cluster demands users

@@ -158,7 +158,7 @@ fn text(bytes: &Bytes, hex: bool) -> Vec<u8> {
 }
 
 /// Bytes with a decimal unit, as etcdctl rounds them.
-fn size(bytes: i64) -> String {
+pub(crate) fn size(bytes: i64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let bytes = u64::try_from(bytes).unwrap_or(0);
     let (mut scaled, mut unit) = (u128::from(bytes) * 10, 0);

@@ -18,3 +18,4 @@ mod envoy;
 mod etcdctl;
 mod harness;
 mod http;
+mod snapshot;

@@ -62,7 +62,7 @@ fn widths(header: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
 }
 
 /// A table in a frame, titles centred and cells to the right, as etcdctl draws it.
-fn bordered(header: &[&str], rows: &[Vec<String>], out: &mut dyn Write) -> Result<()> {
+pub(crate) fn bordered(header: &[&str], rows: &[Vec<String>], out: &mut dyn Write) -> Result<()> {
     let widths = widths(header, rows);
     let dashes: Vec<_> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
     let rule = format!("+{}+", dashes.join("+"));

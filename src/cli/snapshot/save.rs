@@ -18,9 +18,9 @@ use std::{
 #[command(after_help = "Example:\n  meshstore snapshot save backup.db --endpoints 10.0.0.1:2379")]
 pub(crate) struct SaveArgs {
     /// Where it is written; FILE.part until it is complete
-    file: PathBuf,
+    pub(super) file: PathBuf,
     #[command(flatten)]
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
 impl KeyVerb for SaveArgs {
