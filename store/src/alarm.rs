@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use engine::Engine;
+use engine::Read;
 
 use crate::{Command, Op, Refusal, StoreError, Txn, layout};
 
@@ -68,7 +68,7 @@ impl AlarmKind {
 pub(crate) struct Alarms(BTreeSet<Alarm>);
 
 impl Alarms {
-    pub(crate) fn load(engine: &Engine) -> Result<Self, StoreError> {
+    pub(crate) fn load(engine: &impl Read) -> Result<Self, StoreError> {
         let mut alarms = BTreeSet::new();
         let mut cursor = engine.cursor(layout::ALARMS)?;
         cursor.seek(&[]);

@@ -20,7 +20,7 @@ use self::{
     programs::{Store, meshstore, program, run},
     state::{State, work},
 };
-use crate::harness::{Mesh, Process, eventually, free_port};
+use crate::harness::{Process, eventually, free_port};
 
 /// Writes that a store is given before it is moved.
 const WRITES: usize = 400;

@@ -67,6 +67,7 @@ pub(super) fn write(
     let mut writer = Writer::new(out()?)?;
     write_keys(&export, stop, &mut writer)?;
     write_leases(&export, &mut writer)?;
+    write_alarms(&export, &mut writer)?;
     write_meta(&export, about, &mut writer)?;
     write_members(about, &mut writer)?;
     for bucket in schema::EMPTY {
@@ -112,6 +113,16 @@ fn write_leases(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> R
     let mut bucket = writer.bucket(schema::LEASE.as_bytes())?;
     for (key, value) in leases {
         bucket.put(&key, &value)?;
+    }
+    Ok(bucket.finish()?)
+}
+
+fn write_alarms(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    let mut alarms: Vec<_> = export.alarms()?.into_iter().map(schema::alarm_key).collect();
+    alarms.sort_unstable();
+    let mut bucket = writer.bucket(schema::ALARM.as_bytes())?;
+    for alarm in alarms {
+        bucket.put(&alarm, &[])?;
     }
     Ok(bucket.finish()?)
 }

@@ -19,7 +19,7 @@ use types::TrustDomain;
 
 use super::{
     SnapshotError, io_error,
-    schema::{Entry, KEY, LEASE, Meta, is_ours, ours, owned, read_entry, read_lease},
+    schema::{ALARM, Entry, KEY, LEASE, Meta, is_ours, ours, owned, read_alarm, read_entry, read_lease},
     source::{Source, wrong},
 };
 use crate::{
@@ -118,6 +118,9 @@ fn load(restore: &Restore, dir: &Path, mut progress: impl FnMut(Progress)) -> Re
     load_ours(&source, &state)?;
     let mut load = Load::new(&state)?;
     load_leases(&source, &mut load)?;
+    source.visit_values(ALARM, |key, _| {
+        Ok(load.alarm(read_alarm(key).ok_or_else(|| wrong(ALARM, "an entry is no alarm"))?)?)
+    })?;
     let last = load_keys(&source, &mut load, progress)?;
     let Meta { finished, .. } = meta;
     let compacted = match restore.bump_revision {

@@ -7,8 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::Space;
 use prost::Message;
-use proto::mvccpb;
-use store::{Change, KeyValue, Step};
+use proto::{
+    etcdserverpb::{AlarmMember, AlarmType},
+    mvccpb,
+};
+use store::{Alarm, AlarmKind, Change, KeyValue, Step};
 use types::{LeaseId, Revision};
 
 use crate::wire;
@@ -21,8 +24,10 @@ pub(super) const LEASE: &str = "lease";
 pub(super) const META: &str = "meta";
 /// Members, by their id, in JSON.
 pub(super) const MEMBERS: &str = "members";
-/// What etcd makes sure to find, and what it finds in it of ours: nothing yet.
-pub(super) const EMPTY: [&str; 6] = ["alarm", "auth", "authRoles", "authUsers", "cluster", "members_removed"];
+/// Alarms that are raised; each is a key without a value.
+pub(super) const ALARM: &str = "alarm";
+/// What etcd writes to and expects to be there.
+pub(super) const EMPTY: [&str; 5] = ["auth", "authRoles", "authUsers", "cluster", "members_removed"];
 
 /// Keys of [`META`].
 pub(super) mod meta {
@@ -150,6 +155,26 @@ pub(super) fn read_lease(key: &[u8], value: &[u8]) -> Option<(LeaseId, Duration)
         return None;
     }
     Some((LeaseId::new(lease.id)?, Duration::from_secs(u64::try_from(lease.ttl).ok()?)))
+}
+
+/// An alarm as a key of [`ALARM`].
+pub(super) fn alarm_key(alarm: Alarm) -> Vec<u8> {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => AlarmType::Nospace,
+        AlarmKind::Corrupt => AlarmType::Corrupt,
+    };
+    AlarmMember { member_id: alarm.member, alarm: kind.into() }.encode_to_vec()
+}
+
+/// Reads a key of [`ALARM`].
+pub(super) fn read_alarm(key: &[u8]) -> Option<Alarm> {
+    let alarm = AlarmMember::decode(key).ok()?;
+    let kind = match AlarmType::try_from(alarm.alarm) {
+        Ok(AlarmType::Nospace) => AlarmKind::NoSpace,
+        Ok(AlarmType::Corrupt) => AlarmKind::Corrupt,
+        Ok(AlarmType::None) | Err(_) => return None,
+    };
+    Some(Alarm { kind, member: alarm.member_id })
 }
 
 /// What the bucket [`META`] says.

@@ -8,7 +8,8 @@ use types::{LeaseId, Revision};
 
 use super::Step;
 use crate::{
-    Change, StoreError,
+    Alarm, Change, StoreError,
+    alarm::Alarms,
     layout::{self, Compacted, HISTORY, KEYS, Point, Row, Written, corrupt},
 };
 
@@ -56,6 +57,14 @@ impl<'a, R: Read> Export<'a, R> {
     /// [`StoreError`].
     pub fn leases(&self) -> Result<BTreeMap<LeaseId, Duration>, StoreError> {
         layout::leases(self.from)
+    }
+
+    /// The alarms that are raised.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
+        Ok(Alarms::load(self.from)?.raised().collect())
     }
 
     /// History, from its oldest write that is left.

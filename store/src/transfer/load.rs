@@ -14,7 +14,7 @@ use types::{LeaseId, Revision};
 
 use super::Step;
 use crate::{
-    Change, StoreError,
+    Alarm, Change, StoreError,
     layout::{self, HISTORY, KEYS, Meta, Point, Row, Written, corrupt},
 };
 
@@ -121,6 +121,15 @@ impl<'a> Load<'a> {
         assert!(self.last.is_none(), "leases come before steps");
         self.batch.put(layout::LEASES, layout::lease_key(id), layout::lease_value(ttl));
         self.leases.insert(id);
+        self.flush_when_full()
+    }
+
+    /// Raises an alarm.
+    ///
+    /// # Errors
+    /// [`LoadError::Store`] if the engine fails.
+    pub fn alarm(&mut self, alarm: Alarm) -> Result<(), LoadError> {
+        self.batch.put(layout::ALARMS, alarm.key(), Bytes::new());
         self.flush_when_full()
     }
 

@@ -25,6 +25,9 @@ fn moved(from: &Engine) -> (Engine, Loaded) {
     for (id, ttl) in export.leases().expect("readable") {
         load.lease(id, ttl).expect("the engine works");
     }
+    for alarm in export.alarms().expect("readable") {
+        load.alarm(alarm).expect("the engine works");
+    }
     for step in export.steps().expect("readable") {
         load.step(&step.expect("readable")).expect("in order");
     }
