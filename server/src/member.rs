@@ -251,6 +251,12 @@ impl Member {
         saving.await.map_err(|_| SnapshotError::Interrupted)?
     }
 
+    /// What the member has published.
+    #[cfg(test)]
+    pub(crate) fn view(&self) -> store::View {
+        self.core.view.clone()
+    }
+
     /// Ends all streams, and lets no lease expire any more; requests are still answered, until [`Member::shutdown`].
     pub fn end_streams(&self) {
         self.core.stop.cancel();

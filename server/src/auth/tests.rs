@@ -9,7 +9,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proto::{
     authpb,
     etcdserverpb::{
-        self as pb, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
+        self as pb, alarm_request::AlarmAction, auth_client::AuthClient, kv_client::KvClient,
+        lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
         watch_request::RequestUnion,
     },
 };
@@ -89,6 +90,11 @@ impl Server {
         server
     }
 
+    /// Ends the member, so that nothing of it runs when the test's process ends.
+    async fn stop(self) {
+        self.member.shutdown().await.expect("it stops");
+    }
+
     async fn add_users(&self) {
         let mut auth = self.auth();
         for name in ["root", "user"] {
@@ -159,6 +165,7 @@ async fn a_login_gives_a_token_of_etcds_form() {
     assert!(word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_alphabetic()));
     assert!(index.parse::<u64>().expect("a number") > 0);
     assert!(server.get(&Shown::Token(token), "b").await.is_ok());
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -175,6 +182,7 @@ async fn it_is_not_told_what_was_wrong_with_a_login() {
     }
     let long = "x".repeat(100);
     assert_refused(server.log_in("user", &long).await, AUTH_FAILED);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -185,6 +193,7 @@ async fn without_auth_there_is_no_login_and_tokens_are_not_looked_at() {
     server.put(&Shown::Token("bad.1".into()), "x", 0).await.expect("everybody may");
     let status = server.auth().auth_status(pb::AuthStatusRequest {}).await.expect("public").into_inner();
     assert_eq!((status.enabled, status.auth_revision), (false, 7));
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -205,6 +214,7 @@ async fn a_token_ends_with_its_password_its_user_and_with_auth() {
     assert!(server.get(&user, "anything").await.is_ok());
     server.enable().await;
     assert_refused(server.get(&root, "b").await, INVALID_TOKEN);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -216,6 +226,7 @@ async fn a_simple_token_speaks_for_its_user_as_they_are_now() {
     server.auth().user_revoke_role(root.with(revoke)).await.expect("granted");
     assert_refused(server.put(&user, "b1", 0).await, DENIED);
     assert_refused(server.get(&user, "b1").await, DENIED);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -239,6 +250,7 @@ async fn a_jwt_speaks_for_its_user_as_of_its_login() {
     assert!(server.get(&server.as_user("user").await, "b1").await.is_ok());
     let forged = Shown::Token("eyJhbGciOiJub25lIn0.eyJ1c2VybmFtZSI6InJvb3QiLCJyZXZpc2lvbiI6OX0.".into());
     assert_refused(server.get(&forged, "b1").await, INVALID_TOKEN);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -260,6 +272,8 @@ async fn a_certificates_name_is_a_user_where_that_is_asked_for() {
 
     let elsewhere = Server::start().await;
     assert_refused(elsewhere.put(&named, "b1", 0).await, USER_EMPTY);
+    elsewhere.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -284,6 +298,27 @@ async fn users_see_themselves_and_administrators_see_all() {
     auth.role_add(root.with(pb::AuthRoleAddRequest { name: "root".into() })).await.expect("new");
     let everything = auth.role_get(root.with(get_role("root"))).await.expect("root").into_inner().perm;
     assert_eq!((everything[0].key.as_ref(), everything[0].range_end.as_ref()), (&b""[..], &b"\0"[..]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn any_user_sees_the_alarms_and_root_alone_changes_them() {
+    let server = Server::start().await;
+    let (root, user) = (server.as_user("root").await, server.as_user("user").await);
+    let change = async |shown: &Shown, action: AlarmAction| {
+        let alarm = pb::AlarmType::Nospace.into();
+        let request = pb::AlarmRequest { action: action.into(), alarm, ..Default::default() };
+        MaintenanceClient::new(server.member.routes()).alarm(shown.with(request)).await
+    };
+    for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
+        assert_refused(change(&user, action).await, DENIED);
+        assert_refused(change(&Shown::Nothing, action).await, USER_EMPTY);
+    }
+    change(&root, AlarmAction::Activate).await.expect("root");
+    assert_eq!(change(&user, AlarmAction::Get).await.expect("any user").into_inner().alarms.len(), 1);
+    assert_refused(change(&Shown::Nothing, AlarmAction::Get).await, USER_EMPTY);
+    change(&root, AlarmAction::Deactivate).await.expect("root");
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -312,6 +347,7 @@ async fn a_hash_may_be_sent_in_place_of_a_password() {
     server.auth().user_add(root.with(add(&bcrypt_hash("secret")))).await.expect("a hash");
     server.log_in("hashed", "secret").await.expect("the password is right");
     assert_refused(server.log_in("hashed", "").await, AUTH_FAILED);
+    server.stop().await;
 }
 
 fn bcrypt_hash(password: &str) -> String {
@@ -366,6 +402,7 @@ async fn a_watch_of_one_key_is_a_watch_of_that_key_alone() {
     }
     let events = next(&mut responses).await.events;
     assert_eq!(events.iter().map(|event| event.kv.as_ref().expect("a key").key.as_ref()).collect::<Vec<_>>(), [b"k"]);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -387,6 +424,7 @@ async fn a_stream_recognizes_its_caller_anew() {
     server.auth().user_change_password(root.with(change)).await.expect("there");
     requests.send(create("b", "c")).await.expect("open");
     assert_eq!(next(&mut responses).await.cancel_reason, reason(INVALID_TOKEN));
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -416,6 +454,7 @@ async fn a_lease_is_renewed_by_those_who_write_all_its_keys() {
     let without_keys = server.lease().lease_time_to_live(user.with(time_to_live(false))).await.expect("any user");
     assert_eq!(without_keys.into_inner().granted_ttl, 600);
     assert_refused(server.lease().lease_leases(user.with(pb::LeaseLeasesRequest {})).await, DENIED);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -428,4 +467,5 @@ async fn users_outlive_a_restart_and_simple_tokens_need_not() {
     let server = Server { member: Member::start(config).await.expect("the member starts"), dir };
     assert_refused(server.get(&Shown::Nothing, "b").await, USER_EMPTY);
     assert!(server.get(&server.as_user("user").await, "b").await.is_ok());
+    server.stop().await;
 }

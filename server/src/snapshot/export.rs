@@ -20,6 +20,7 @@ use super::{
     digest::digest,
     io_error,
     schema::{self, meta},
+    users,
 };
 use crate::{ETCD_API_VERSION, core::Core};
 
@@ -70,6 +71,7 @@ pub(super) fn write(
     write_alarms(&export, &mut writer)?;
     write_meta(&export, about, &mut writer)?;
     write_members(about, &mut writer)?;
+    users::write(&export.auth()?, &mut writer)?;
     for bucket in schema::EMPTY {
         writer.bucket(bucket.as_bytes())?.finish()?;
     }

@@ -4,7 +4,8 @@
 //! In:   one moment of a member's state; a file that we wrote, or etcd.
 //! Out:  a file that `etcdutl snapshot restore` takes; a data directory that a member starts on.
 //!
-//! - The store is in etcd's buckets and nowhere else in the file: its keys with all their history, leases, members.
+//! - The store is in etcd's buckets and nowhere else in the file: its keys with all their history, leases, users and
+//!   roles, members.
 //! - What etcd has no bucket for (the CA's ledger) is in buckets of its own, named [`schema::ours`]. No private key is.
 //! - A file is a moment: nothing that is written meanwhile is in it, in part or as a whole.
 //! - A restore appears complete or not at all, and leaves what was there alone.
@@ -17,6 +18,7 @@ mod restore;
 mod schema;
 mod source;
 mod status;
+mod users;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use super::{
     SnapshotError, io_error,
     schema::{ALARM, Entry, KEY, LEASE, Meta, is_ours, ours, owned, read_alarm, read_entry, read_lease},
     source::{Source, wrong},
+    users,
 };
 use crate::{
     Config, Member, ServerError,
@@ -117,6 +118,7 @@ fn load(restore: &Restore, dir: &Path, mut progress: impl FnMut(Progress)) -> Re
     let state = open_state(dir.join(STATE)).map_err(no_member)?;
     load_ours(&source, &state)?;
     let mut load = Load::new(&state)?;
+    load.auth(&users::read(&source)?);
     load_leases(&source, &mut load)?;
     source.visit_values(ALARM, |key, _| {
         Ok(load.alarm(read_alarm(key).ok_or_else(|| wrong(ALARM, "an entry is no alarm"))?)?)

@@ -26,8 +26,8 @@ pub(super) const META: &str = "meta";
 pub(super) const MEMBERS: &str = "members";
 /// Alarms that are raised; each is a key without a value.
 pub(super) const ALARM: &str = "alarm";
-/// What etcd writes to and expects to be there.
-pub(super) const EMPTY: [&str; 5] = ["auth", "authRoles", "authUsers", "cluster", "members_removed"];
+/// What etcd makes sure to find, and what it finds in it of ours: nothing yet.
+pub(super) const EMPTY: [&str; 2] = ["cluster", "members_removed"];
 
 /// Keys of [`META`].
 pub(super) mod meta {

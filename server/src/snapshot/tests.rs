@@ -184,3 +184,54 @@ async fn what_a_newer_version_has_put_there_is_not_left_out() {
     let error = restore(asked, |_| {}).await.expect_err("newer");
     assert!(matches!(error, SnapshotError::Newer(name) if name == "meshstore.visitors"));
 }
+
+#[tokio::test]
+async fn what_was_guarded_stays_guarded() {
+    use proto::{authpb, etcdserverpb as pb, etcdserverpb::auth_client::AuthClient};
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cheap = |config: Config| Config { auth: crate::AuthConfig { bcrypt_cost: 4, ..config.auth }, ..config };
+    let member = Member::start(cheap(config(&folder.path().join("old")))).await.expect("starts");
+    let mut auth = AuthClient::new(member.routes());
+    for name in ["root", "reader"] {
+        let add = pb::AuthUserAddRequest { name: name.into(), password: name.into(), ..Default::default() };
+        auth.user_add(add).await.expect("new");
+    }
+    let certified = pb::AuthUserAddRequest {
+        name: "certified".into(),
+        options: Some(authpb::UserAddOptions { no_password: true }),
+        ..Default::default()
+    };
+    auth.user_add(certified).await.expect("new");
+    auth.role_add(pb::AuthRoleAddRequest { name: "role".into() }).await.expect("new");
+    for (perm_type, key, range_end) in [(0, "a", ""), (1, "b", "c"), (2, "d", "\0")] {
+        let perm = Some(authpb::Permission { perm_type, key: key.into(), range_end: range_end.into() });
+        let grant = pb::AuthRoleGrantPermissionRequest { name: "role".into(), perm };
+        auth.role_grant_permission(grant).await.expect("a range");
+    }
+    for (user, role) in [("root", "root"), ("reader", "role")] {
+        let grant = pb::AuthUserGrantRoleRequest { user: user.into(), role: role.into() };
+        auth.user_grant_role(grant).await.expect("both are there");
+    }
+    auth.auth_enable(pb::AuthEnableRequest {}).await.expect("root is there");
+    let before = member.view().auth();
+    member.save_snapshot(folder.path().join("saved.db")).await.expect("saved");
+    member.shutdown().await.expect("stops");
+
+    let asked = restore_of(folder.path());
+    restore(asked.clone(), |_| {}).await.expect("restored");
+    let member = Member::start(cheap(asked.config)).await.expect("starts");
+    let after = member.view().auth();
+    assert!(after.is_enabled() && after.revision() == before.revision());
+    assert_eq!(after.users().collect::<Vec<_>>(), before.users().collect::<Vec<_>>());
+    assert_eq!(after.roles().collect::<Vec<_>>(), before.roles().collect::<Vec<_>>());
+    let request = || RangeRequest { key: "a".into(), ..RangeRequest::default() };
+    KvClient::new(member.routes()).range(request()).await.expect_err("nobody");
+    let log_in = pb::AuthenticateRequest { name: "reader".into(), password: "reader".into() };
+    let token =
+        AuthClient::new(member.routes()).authenticate(log_in).await.expect("the password is right").into_inner();
+    let mut request = tonic::Request::new(request());
+    request.metadata_mut().insert("token", token.token.parse().expect("text"));
+    KvClient::new(member.routes()).range(request).await.expect("a reader");
+    member.shutdown().await.expect("stops");
+}

@@ -8,7 +8,7 @@
 //! | `p` and a role's name | permissions: kind, key, range end as on the wire |
 
 use bytes::Bytes;
-use engine::{Batch, Engine, Space};
+use engine::{Batch, Read, Space};
 use types::KeyRange;
 
 use super::{Auth, Kind, PasswordHash, Permission, Role, User, state::Account};
@@ -23,7 +23,7 @@ const USER: u8 = b'u';
 const ROLE: u8 = b'p';
 
 /// Reads what is on the engine; an empty one is auth as it begins.
-pub(crate) fn load(engine: &Engine) -> Result<Auth, StoreError> {
+pub(crate) fn load(engine: &impl Read) -> Result<Auth, StoreError> {
     let malformed = |what| move || corrupt(SPACE, what);
     let mut auth = Auth::default();
     let (mut users, mut roles) = (Vec::new(), Vec::new());
@@ -51,8 +51,8 @@ pub(crate) fn load(engine: &Engine) -> Result<Auth, StoreError> {
 }
 
 impl Auth {
-    /// Writes all of it to an engine that holds no users and roles yet. Whoever opens the store afterwards finds it.
-    pub fn write(&self, batch: &mut Batch) {
+    /// Writes all of it to an engine that holds no users and roles yet.
+    pub(crate) fn write(&self, batch: &mut Batch) {
         put_enabled(batch, self.enabled);
         put_revision(batch, self.revision);
         self.accounts.values().for_each(|account| put_user(batch, account));

@@ -8,8 +8,9 @@ use types::{LeaseId, Revision};
 
 use super::Step;
 use crate::{
-    Alarm, Change, StoreError,
+    Alarm, Auth, Change, StoreError,
     alarm::Alarms,
+    auth,
     layout::{self, Compacted, HISTORY, KEYS, Point, Row, Written, corrupt},
 };
 
@@ -65,6 +66,14 @@ impl<'a, R: Read> Export<'a, R> {
     /// [`StoreError`].
     pub fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
         Ok(Alarms::load(self.from)?.raised().collect())
+    }
+
+    /// Users and roles.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn auth(&self) -> Result<Auth, StoreError> {
+        auth::load(self.from)
     }
 
     /// History, from its oldest write that is left.

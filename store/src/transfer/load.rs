@@ -14,7 +14,7 @@ use types::{LeaseId, Revision};
 
 use super::Step;
 use crate::{
-    Alarm, Change, StoreError,
+    Alarm, Auth, Change, StoreError,
     layout::{self, HISTORY, KEYS, Meta, Point, Row, Written, corrupt},
 };
 
@@ -131,6 +131,11 @@ impl<'a> Load<'a> {
     pub fn alarm(&mut self, alarm: Alarm) -> Result<(), LoadError> {
         self.batch.put(layout::ALARMS, alarm.key(), Bytes::new());
         self.flush_when_full()
+    }
+
+    /// Sets users and roles.
+    pub fn auth(&mut self, auth: &Auth) {
+        auth.write(&mut self.batch);
     }
 
     /// Adds a write of history, later than the last.

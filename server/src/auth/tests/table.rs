@@ -164,6 +164,7 @@ async fn every_rpc_keeps_its_rule() {
         let outcome = call(&server, &shown, disable, Bytes::new()).await;
         assert_eq!(turned_away(disable, &outcome), expected, "{shown:?}");
     }
+    server.stop().await;
 }
 
 #[test]
