@@ -60,7 +60,12 @@ async fn call(server: &Server, shown: &Shown, path: &'static str, message: Bytes
     let request = shown.with(tokio_stream::iter([message]));
     let answer = async {
         let mut answers = client.streaming(request, PathAndQuery::from_static(path), Raw).await?.into_inner();
-        answers.next().await.unwrap_or(Ok(Bytes::new()))
+        match answers.next().await {
+            Some(answer) => answer,
+            // As in etcd, an observer who may not read is left without a word.
+            None if path.ends_with("/Observe") => Err(Status::unknown(DENIED.1)),
+            None => Ok(Bytes::new()),
+        }
     };
     tokio::time::timeout(Duration::from_secs(2), answer).await.unwrap_or(Ok(Bytes::new()))
 }
