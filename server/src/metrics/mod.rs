@@ -207,6 +207,7 @@ fn write_store(core: &Core, page: &mut Page) {
         .is(watches.lagging);
     page.gauge("etcd_debugging_mvcc_pending_events_total", "Events that wait to be sent to watchers.")
         .is(watches.pending_events);
+    page.gauge("etcd_debugging_auth_revision", "How often users and roles were changed.").is(view.auth_revision());
     page.gauge("etcd_debugging_lease_total", "Leases that live.").is(view.leases().len());
 }
 
