@@ -115,7 +115,7 @@ async fn a_lease_with_very_many_keys_ends_in_one_revision_and_delays_nobody() {
 
     let routes = member.routes();
     let revoking = tokio::spawn(async move {
-        LeaseClient::new(routes).lease_revoke(pb::LeaseRevokeRequest { id: 1 }).await.map(|answer| answer.into_inner())
+        LeaseClient::new(routes).lease_revoke(pb::LeaseRevokeRequest { id: 1 }).await.map(tonic::Response::into_inner)
     });
     let mut slowest = Duration::ZERO;
     for number in 0..200 {
@@ -150,7 +150,7 @@ async fn a_lease_with_very_many_keys_ends_in_one_revision_and_delays_nobody() {
     let mut history = watch.clone().watch(ReceiverStream::new(stream)).await.expect("watched").into_inner();
     assert!(history.next().await.expect("goes on").expect("no error").created);
     let deleted =
-        timeout(Duration::from_secs(60), history.next()).await.expect("in time").expect("goes on").expect("no error");
+        timeout(Duration::from_mins(1), history.next()).await.expect("in time").expect("goes on").expect("no error");
     assert_eq!(deleted.events.len(), usize::try_from(KEYS).expect("positive"));
     assert!(deleted.events.iter().all(|event| event.kv.as_ref().is_some_and(|kv| kv.mod_revision == revoked)));
     member.shutdown().await.expect("stopped");
