@@ -144,7 +144,6 @@ async fn a_bumped_revision_leaves_room_and_forgets_what_was_before() {
     member.shutdown().await.expect("stops");
 }
 
-
 #[tokio::test]
 async fn a_damaged_file_restores_nothing() {
     let folder = saved().await;
