@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::Engine;
+use engine::Read;
 
 use crate::{Refusal, StoreError, layout, varint};
 
@@ -45,7 +45,7 @@ pub enum MemberChange {
 pub(crate) struct Members(BTreeMap<u64, Member>);
 
 impl Members {
-    pub(crate) fn load(engine: &Engine) -> Result<Self, StoreError> {
+    pub(crate) fn load(engine: &impl Read) -> Result<Self, StoreError> {
         let mut members = BTreeMap::new();
         let mut cursor = engine.cursor(layout::MEMBERS)?;
         cursor.seek(&[]);

@@ -12,7 +12,7 @@ use bbolt::Writer;
 use ca::Ledger;
 use engine::{Engine, Pinned, Read};
 use serde_json::json;
-use store::{Export, StoreError};
+use store::{Export, Member, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,27 +31,17 @@ const SETTLE_POLL: Duration = Duration::from_millis(10);
 
 /// Whose state it is, and how far its log is: etcd wants it in the file, and gives the member that is restored from it
 /// an identity of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
     member: u64,
-    name: String,
-    peer_urls: Vec<String>,
-    client_urls: Vec<String>,
     index: u64,
     term: u64,
 }
 
 impl About {
     pub(crate) fn of(core: &Core) -> Self {
-        let (raft, config) = (core.raft.status(), &core.config);
-        Self {
-            member: core.member.0,
-            name: config.name.clone(),
-            peer_urls: config.advertise_peer_urls.clone(),
-            client_urls: config.advertise_client_urls.clone(),
-            index: raft.applied_index,
-            term: raft.term,
-        }
+        let raft = core.raft.status();
+        Self { member: core.member.0, index: raft.applied_index, term: raft.term }
     }
 }
 
@@ -70,7 +60,7 @@ pub(super) fn write(
     write_leases(&export, &mut writer)?;
     write_alarms(&export, &mut writer)?;
     write_meta(&export, about, &mut writer)?;
-    write_members(about, &mut writer)?;
+    write_members(&export, &mut writer)?;
     users::write(&export.auth()?, &mut writer)?;
     for bucket in schema::EMPTY {
         writer.bucket(bucket.as_bytes())?.finish()?;
@@ -149,15 +139,22 @@ fn write_meta(export: &Export<'_, Pinned<'_>>, about: &About, writer: &mut Write
     Ok(bucket.finish()?)
 }
 
-fn write_members(about: &About, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
-    let member = json!({
-        "id": about.member,
-        "peerURLs": about.peer_urls,
-        "name": about.name,
-        "clientURLs": about.client_urls,
-    });
+fn write_members(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    let entry = |member: Member| {
+        let value = json!({
+            "id": member.id,
+            "peerURLs": member.peer_urls,
+            "name": member.name,
+            "clientURLs": member.client_urls,
+        });
+        (format!("{:x}", member.id), value.to_string())
+    };
+    let mut members: Vec<_> = export.members()?.into_iter().map(entry).collect();
+    members.sort_unstable();
     let mut bucket = writer.bucket(schema::MEMBERS.as_bytes())?;
-    bucket.put(format!("{:x}", about.member).as_bytes(), member.to_string().as_bytes())?;
+    for (key, value) in members {
+        bucket.put(key.as_bytes(), value.as_bytes())?;
+    }
     Ok(bucket.finish()?)
 }
 

@@ -8,10 +8,11 @@ use types::{LeaseId, Revision};
 
 use super::Step;
 use crate::{
-    Alarm, Auth, Change, StoreError,
+    Alarm, Auth, Change, Member, StoreError,
     alarm::Alarms,
     auth,
     layout::{self, Compacted, HISTORY, KEYS, Point, Row, Written, corrupt},
+    member::Members,
 };
 
 /// All of a store at one moment.
@@ -66,6 +67,14 @@ impl<'a, R: Read> Export<'a, R> {
     /// [`StoreError`].
     pub fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
         Ok(Alarms::load(self.from)?.raised().collect())
+    }
+
+    /// Who belongs to the cluster. They do not move with a store: who loads it forms a cluster of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn members(&self) -> Result<Vec<Member>, StoreError> {
+        Ok(Members::load(self.from)?.all())
     }
 
     /// Users and roles.
