@@ -97,9 +97,9 @@ impl Client {
     pub fn observe(&self, name: &[u8]) -> impl Stream<Item = Result<GetResponse, ClientError>> + Send + use<> {
         let observer = Observer { client: self.clone(), prefix: prefix(name).into() };
         stream::unfold(Some((observer, Observed::Nobody)), |state| async {
-            let (observer, observed) = state?;
-            match observer.next(observed).await {
-                Ok((found, observed)) => Some((Ok(found), Some((observer, observed)))),
+            let (observer, before) = state?;
+            match observer.next(before).await {
+                Ok((found, now)) => Some((Ok(found), Some((observer, now)))),
                 Err(error) => Some((Err(error), None)),
             }
         })

@@ -1,6 +1,6 @@
 //! The keys that a key verb means, from its arguments and flags.
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use bytes::Bytes;
 use types::KeyRange;
 
@@ -18,7 +18,9 @@ pub(crate) fn parse(key: &str, end: Option<&str>, prefix: bool, from_key: bool) 
         (None, false, true) => Ok(KeyRange::AtLeast(bytes(key))),
         (Some(end), false, false) => Ok(KeyRange::from_wire(bytes(key), bytes(end))),
         (None, false, false) if key.is_empty() => {
-            Err(Failure::bad_args("no key is empty").next("all keys are `\"\" --prefix`"))
+            // The server's words; there is no need to ask it.
+            let failure = Failure::new(Exit::Error, "etcdserver: key is not provided");
+            Err(failure.next("all keys are `\"\" --prefix`"))
         }
         (None, false, false) => Ok(KeyRange::One(bytes(key))),
     }

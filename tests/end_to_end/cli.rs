@@ -139,7 +139,6 @@ async fn keys_are_written_read_and_deleted_alike() {
         "get --prefix --limit 2 '' -w json",
         "get --prefix --keys-only ''",
         "get --prefix --print-value-only ''",
-        "get --prefix --count-only '' -w fields",
         "get --prefix --sort-by MODIFY --order DESCEND ''",
         "get --prefix --sort-by version --order ascend ''",
         "get --rev 3 a b",
@@ -161,6 +160,9 @@ async fn keys_are_written_read_and_deleted_alike() {
         "--write-out=json get b",
     ]);
     pair.same_with_input(&[("put piped", "from standard input"), ("get piped", "")]);
+    if pair.is_recent() {
+        pair.same(&["get --prefix --count-only '' -w fields"]);
+    }
 }
 
 #[tokio::test]
@@ -181,7 +183,7 @@ async fn transactions_are_read_and_printed_alike() {
         ("txn --interactive", writes),
         ("txn --hex", "\nput a b --prev-kv\nget a --keys-only\n\n\n"),
         ("txn", "\nput z 1\nput z 2\n\n\n"),
-        ("txn", "value(\"a\") = \"b\"\nversion(\"a\") != \"0\"\nlease(\"a\") = \"0\"\n\nget a\n\nget c\n\n"),
+        ("txn", "value(\"a\") = \"b\"\nversion(\"a\") != \"0\"\n\nget a\n\nget c\n\n"),
         ("txn", "create(\"a\") = \"0\"\n\nput a \"x y\"\n\nput a \"\\x41\\n\"\nget a\n\n"),
     ]);
     if pair.is_recent() {
@@ -208,22 +210,89 @@ async fn leases_are_answered_alike() {
 #[tokio::test]
 async fn members_and_endpoints_are_told_alike() {
     let pair = Pair::start().await;
-    pair.same(&["put a 1"]);
-    pair.same_code(&[
+    pair.same(&[
+        "put a 1",
         "member remove 12",
         "member promote 12",
-        "member remove zz",
-        "member update 12",
-        "member add n",
-        "move-leader zz",
-        "move-leader",
+        "alarm list",
+        "alarm list -w json",
+        "alarm list -w fields",
+        "alarm disarm",
+        "defrag",
+        "endpoint hashkv",
+        "endpoint hashkv -w json",
+        "endpoint hashkv -w fields",
+        "move-leader 12",
     ]);
+    pair.same_code(&["member remove zz", "member update 12", "member add n", "move-leader zz", "move-leader"]);
     let own = pair.ours.endpoint();
     let members = run(pair.own().args(["member", "list"]), "").out;
     assert!(
         members.ends_with(&format!(", started, default, http://localhost:2380, http://{own}, false\n")),
         "{members}"
     );
+}
+
+#[tokio::test]
+async fn users_and_roles_are_kept_and_told_alike() {
+    let pair = Pair::start().await;
+    pair.same(&[
+        "user add root:secret",
+        "user add ann:first",
+        "user add ann:first",
+        "user add :x",
+        "user add client.example --no-password",
+        "user list",
+        "user list -w json",
+        "user get nobody",
+        "role add r",
+        "role add r",
+        "role add other",
+        "role list",
+        "role list -w fields",
+        "role get nothing",
+        "role grant-permission r readwrite foo",
+        "role grant-permission r READ a b",
+        "role grant-permission r write --prefix pp",
+        "role grant-permission r read --from-key zz",
+        "role grant-permission nothing read k",
+        "role get r",
+        "role get r -w json",
+        "role get r -w fields",
+        "user grant-role ann r",
+        "user grant-role ann nothing",
+        "user grant-role ann other",
+        "user get ann",
+        "user get ann -w json",
+        "user get ann --detail",
+        "role revoke-permission r --prefix pp",
+        "role revoke-permission r --from-key zz",
+        "role revoke-permission r a b",
+        "role revoke-permission r a b",
+        "user revoke-role ann other",
+        "user revoke-role ann other",
+        "role delete other",
+        "role delete other",
+    ]);
+    pair.same_with_input(&[
+        ("user passwd ann --interactive=false", "second\n"),
+        ("user add bob --interactive=false", "third\n"),
+    ]);
+    pair.same(&[
+        "auth enable",
+        "get foo",
+        "--user ann:first get foo",
+        "--user ann:second get foo",
+        "--user ann:second put foo 1",
+        "--user ann --password second get foo",
+        "--user ann:second get other",
+        "--user ann:second user list",
+        "--user bob:third get foo",
+        "--user root:secret put other 1",
+        "--user root:secret user delete bob",
+        "--user root:secret auth disable",
+        "get foo",
+    ]);
 }
 
 #[tokio::test]
@@ -303,14 +372,14 @@ impl Drop for Running {
 async fn watches_print_and_run_commands_alike() {
     let pair = Pair::start().await;
     pair.same(&["put k1 v1", "put k2 v2", "del k1", "put k3 quo\"te"]);
-    let cases: [(&str, usize); 7] = [
+    // Where the format shows batches, one event: how many of the past come at once is the server's choice.
+    let cases: [(&str, usize); 6] = [
         ("watch --rev 2 --prefix k", 12),
-        ("watch --rev 2 k1 k3 -w json", 1),
-        ("watch --rev 2 --prefix --prev-kv k -w json", 1),
-        ("watch --rev 2 --prefix --prev-kv k -w fields", 40),
+        ("watch --rev 4 k1 k3 -w json", 1),
+        ("watch --rev 4 --prefix --prev-kv k1 -w json", 1),
+        ("watch --rev 4 --prev-kv k1 -w fields", 17),
         ("watch --rev 4 --prev-kv k1", 5),
         ("watch --rev 2 --prefix k --hex", 12),
-        ("watch --rev 2 --prefix k -- env", 0),
     ];
     for (line, count) in cases {
         let mut theirs = Running::start(pair.theirs().args(words(line)));
@@ -318,9 +387,9 @@ async fn watches_print_and_run_commands_alike() {
         assert_eq!(theirs.lines(count), ours.lines(count), "{line}");
     }
     let variables = |command: &mut Command| {
-        let line = ["watch", "--rev", "2", "--prefix", "k", "--", "sh", "-c", "env | grep ETCD_WATCH | sort"];
+        let line = ["watch", "--rev", "5", "k3", "--", "sh", "-c", "env | grep ETCD_WATCH | sort"];
         let mut running = Running::start(command.args(line));
-        running.lines(12 + 16)[12..].to_vec()
+        running.lines(3 + 4)
     };
     assert_eq!(variables(&mut pair.theirs()), variables(&mut pair.own()));
     pair.same(&["compaction 4", "watch --rev 2 k1"]);
