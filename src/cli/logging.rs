@@ -48,7 +48,12 @@ impl Logging {
     }
 
     fn filter(&self) -> Result<EnvFilter, Failure> {
-        EnvFilter::try_new(format!("{LIBRARIES},{}", self.log_level))
+        // Levels of etcd's that go beyond errors.
+        let level = match self.log_level.as_str() {
+            "dpanic" | "panic" | "fatal" => "error",
+            level => level,
+        };
+        EnvFilter::try_new(format!("{LIBRARIES},{level}"))
             .map_err(|error| Failure::bad_args(format!("--log-level {:?}: {error}", self.log_level)))
     }
 }
@@ -59,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_level_is_a_word_or_a_filter() {
-        for (level, valid) in [("info", true), ("info,raft=debug", true), ("raft=loud", false)] {
+        for (level, valid) in [("info", true), ("fatal", true), ("info,raft=debug", true), ("raft=loud", false)] {
             let logging = Logging { log_level: level.into(), log_format: LogFormat::Text };
             assert_eq!(logging.filter().is_ok(), valid, "{level}");
         }

@@ -220,8 +220,6 @@ async fn members_and_endpoints_are_told_alike() {
         "alarm disarm",
         "defrag",
         "endpoint hashkv",
-        "endpoint hashkv -w json",
-        "endpoint hashkv -w fields",
         "move-leader 12",
     ]);
     pair.same_code(&["member remove zz", "member update 12", "member add n", "move-leader zz", "move-leader"]);

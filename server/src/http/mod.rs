@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
+use tls::PeerInfo;
 use tonic::body::Body;
 
 pub use access::Access;
@@ -27,6 +28,10 @@ pub(crate) use gateway::Methods;
 pub(crate) use json::Malformed;
 
 use crate::{ETCD_API_VERSION, GrpcFace, core::Core};
+
+/// Said to who shows a certificate to the gateway while users are recognized by theirs. The words are etcd's.
+const NO_COMMON_NAMES: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
 
 /// What a listener says over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +88,9 @@ impl HttpFace {
     async fn route(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if let Some(path) = path.strip_prefix("/v3/").or_else(|| path.strip_prefix("/v3beta/")) {
+            if self.mistakes_certificate(&request) {
+                return reply::text(StatusCode::BAD_REQUEST, NO_COMMON_NAMES);
+            }
             return match &self.gateway {
                 Some(gateway) => gateway.answer(path, request).await,
                 None => reply::not_found(),
@@ -101,6 +109,13 @@ impl HttpFace {
             "/health" => health::health(&self.core, query).await,
             path => health::checks(&self.core, path, query).await,
         }
+    }
+
+    /// Whether the client may believe that its certificate says who it is, which the gateway does not look at.
+    fn mistakes_certificate(&self, request: &Request<Body>) -> bool {
+        let named = |peer: &PeerInfo| peer.common_name.as_ref().is_some_and(|name| !name.is_empty());
+        let certificates_count = self.core.config.auth.client_cert_auth && self.core.view.auth_is_enabled();
+        certificates_count && request.extensions().get().is_some_and(named)
     }
 
     async fn metrics(&self) -> Response<Body> {

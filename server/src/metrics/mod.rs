@@ -14,8 +14,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
+use proto::etcdserverpb as pb;
 use raft::Leadership;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +28,7 @@ pub(crate) use rpc::Calls;
 pub use rpc::{Answer, Answering, GrpcFace};
 use text::Page;
 
-use crate::{ETCD_API_VERSION, core::Core};
+use crate::{ETCD_API_VERSION, core::Core, wire};
 
 /// The content type of the page.
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -201,6 +203,9 @@ fn write_store(core: &Core, page: &mut Page) {
     page.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.").is(view.revision().get());
     let compacted = view.compacted().map_or(0, types::Revision::get);
     page.gauge("etcd_debugging_mvcc_compact_revision", "The compacted revision.").is(compacted);
+    if let Some(keys) = keys(core) {
+        page.gauge("etcd_debugging_mvcc_keys_total", "Keys that live.").is(keys);
+    }
     page.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams that are open.").is(watches.streams);
     page.gauge("etcd_debugging_mvcc_watcher_total", "Watches that are open.").is(watches.watchers);
     page.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that are behind, and read history.")
@@ -209,6 +214,14 @@ fn write_store(core: &Core, page: &mut Page) {
         .is(watches.pending_events);
     page.gauge("etcd_debugging_auth_revision", "How often users and roles were changed.").is(view.auth_revision());
     page.gauge("etcd_debugging_lease_total", "Leases that live.").is(view.leases().len());
+}
+
+/// How many keys live: counting visits none of them.
+fn keys(core: &Core) -> Option<u64> {
+    let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
+    let all = pb::RangeRequest { key, range_end, count_only: true, ..Default::default() };
+    let counted = wire::range(all).ok().and_then(|all| core.view.range(&all).ok());
+    counted.map(|counted| counted.count)
 }
 
 #[cfg(test)]

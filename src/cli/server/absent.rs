@@ -85,7 +85,8 @@ const FLAGS: &[Absent] = &[
     absent("unsafe-no-fsync", &["false"], "what is acknowledged is always on stable storage: leave it out"),
     absent("enable-v2", &["false"], "API v2 is gone: leave it out"),
     absent("proxy", &["off"], "the proxy mode of API v2 is gone: leave it out"),
-    absent("self-signed-cert-validity", &["1"], "certificates of --auto-tls last a year: leave it out"),
+    absent("auto-tls", &["false"], "certificates are not made up here: give --cert-file and --key-file"),
+    absent("self-signed-cert-validity", &["1"], "certificates are not made up here: leave it out"),
 ];
 
 /// The flags of the table, hidden, for `#[command(flatten)]`.

@@ -1,3 +1,4 @@
+use proptest::{collection::vec, prelude::*};
 use prost_reflect::DescriptorPool;
 use proto::etcdserverpb as pb;
 use serde_json::{Value, json};
@@ -105,4 +106,51 @@ fn what_is_no_object_ends_a_stream() {
     objects.push(b"{\"a\"");
     assert_eq!(objects.next(), Ok(None));
     assert!(!objects.is_complete());
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        key in vec(any::<u8>(), 0..20),
+        value in vec(any::<u8>(), 0..20),
+        lease in any::<i64>(),
+        prev_kv in any::<bool>(),
+    ) {
+        let put = pb::PutRequest { key: key.into(), value: value.into(), lease, prev_kv, ..Default::default() };
+        let mut text = Vec::new();
+        write(&message("etcdserverpb.PutRequest"), &put.encode_to_vec()[..], &mut text).unwrap();
+        let encoded = read(&message("etcdserverpb.PutRequest"), &text).unwrap();
+        prop_assert_eq!(pb::PutRequest::decode(encoded).unwrap(), put);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+        let _either = read(&message("etcdserverpb.TxnRequest"), &bytes);
+    }
+
+    #[test]
+    fn how_a_stream_arrives_does_not_matter(stream in r#"[ {}\[\]"\\a]{0,60}"#, cuts in vec(0..60_usize, 0..10)) {
+        let whole = cut(&[stream.as_bytes()]);
+        let mut cuts: Vec<_> = cuts.into_iter().filter(|cut| *cut < stream.len()).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let parts: Vec<_> = cuts.windows(2).map(|ends| &stream.as_bytes()[ends[0]..ends[1]]).collect();
+        prop_assert_eq!(cut(&parts), whole);
+    }
+}
+
+/// The objects of a stream, until what is none.
+fn cut(parts: &[&[u8]]) -> (Vec<Bytes>, Option<Malformed>) {
+    let (mut objects, mut found) = (Objects::new(1024), Vec::new());
+    for part in parts {
+        objects.push(part);
+        loop {
+            match objects.next() {
+                Ok(Some(object)) => found.push(object),
+                Ok(None) => break,
+                Err(malformed) => return (found, Some(malformed)),
+            }
+        }
+    }
+    (found, None)
 }

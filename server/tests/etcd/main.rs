@@ -1,0 +1,9 @@
+//! A member's etcd v3 services, asked as clients would ask, on a real disk. One program, since each takes long to build.
+
+mod cluster;
+mod concurrency;
+mod hash_kv;
+mod leases;
+mod maintenance;
+mod range_stream;
+mod services;
