@@ -9,8 +9,8 @@ use tower::Service;
 
 use super::*;
 use crate::{
-    ClientAuth, Connector, ConnectorError, Credentials, Expect, H2, Policy, client_config, server_config,
-    testing::Authority, web,
+    ClientAuth, Connector, ConnectorError, Credentials, Expect, H2, client_config, server_config, testing::Authority,
+    web,
 };
 
 async fn listen(security: Security, limits: Limits) -> (Incoming, SocketAddr) {
