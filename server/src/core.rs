@@ -22,7 +22,7 @@ use crate::{
     maintenance::change_alarm,
     metrics::{Calls, Metrics, Pending},
     space::Space,
-    status::{broken, failed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
+    status::{broken, failed, leader_changed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
 };
 
 /// Walks over many keys that may run at once, each on a thread that may block; more wait.
@@ -117,6 +117,20 @@ impl Core {
         };
         match answer.inspect_err(|_| pending.failed())? {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
+            machine::Answer::Ledger(_) | machine::Answer::Login { .. } | machine::Answer::TermIsOver => {
+                unreachable!("a store command has a store answer")
+            }
+        }
+    }
+
+    /// Runs through the log what this member decided as the leader of a term; it counts in no later one.
+    pub(crate) async fn propose_in_term(&self, command: &Command, term: u64) -> Result<Answer, Status> {
+        let encoded = command.encode_as(&Actor::Trusted);
+        let proposal = self.raft.propose(machine::store_command_in_term(&encoded, term));
+        let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
+        match answer.map_err(|error| not_proposed(&error))? {
+            machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
+            machine::Answer::TermIsOver => Err(leader_changed()),
             machine::Answer::Ledger(_) | machine::Answer::Login { .. } => {
                 unreachable!("a store command has a store answer")
             }
@@ -132,7 +146,9 @@ impl Core {
             machine::Answer::Login { index } => Ok(Ok(index)),
             machine::Answer::Store(Err(refusal)) => Ok(Err(refusal)),
             machine::Answer::Store(Ok(other)) => Err(mismatched(&other)),
-            machine::Answer::Ledger(_) => unreachable!("a store command has a store answer"),
+            machine::Answer::Ledger(_) | machine::Answer::TermIsOver => {
+                unreachable!("a store command has a store answer")
+            }
         }
     }
 
@@ -192,13 +208,14 @@ impl Core {
             Command::Txn(txn) => txn_writes_mesh_keys(txn),
             Command::Compact(_)
             | Command::LeaseGrant(_)
+            | Command::LeaseCheckpoint(_)
             | Command::Alarm(_)
             | Command::Member(_)
             | Command::Settle
             | Command::Auth(_) => false,
             Command::LeaseRevoke(revoke) => {
-                for &id in revoke.ids.iter().filter(|&&id| self.view.lease(id).is_some()) {
-                    if self.view.lease_keys(id)?.iter().any(is_mesh_key) {
+                for &id in &revoke.ids {
+                    if self.view.lease_holds_any_of(id, &mesh_keys())? {
                         return Ok(true);
                     }
                 }

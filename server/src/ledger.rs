@@ -20,7 +20,9 @@ impl Log for LedgerLog {
         let proposal = self.0.raft.propose(machine::ledger_command(&command.encode()));
         match proposal.await {
             Ok(Answer::Ledger(outcome)) => Ok(outcome),
-            Ok(Answer::Store(_) | Answer::Login { .. }) => unreachable!("a ledger command has a ledger answer"),
+            Ok(Answer::Store(_) | Answer::Login { .. } | Answer::TermIsOver) => {
+                unreachable!("a ledger command has a ledger answer")
+            }
             Err(ProposeError::Busy) => Err(LogError::Busy),
             Err(error) => Err(LogError::Unavailable(error.to_string())),
         }

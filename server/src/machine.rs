@@ -25,6 +25,8 @@ const RECORD: &[u8] = b"applied";
 /// The first byte of every command says whose it is.
 const STORE: u8 = b'S';
 const LEDGER: u8 = b'L';
+/// The store's, if the entry is of the term whose number follows, 8 bytes.
+const STORE_IN_TERM: u8 = b'T';
 
 /// What one command came to.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(crate) enum Answer {
     },
     /// Of [`ledger_command`].
     Ledger(ca::Outcome),
+    /// Of [`store_command_in_term`], which came into the log when its term was over. Nothing was done.
+    TermIsOver,
 }
 
 /// Addresses an encoded [`Entry`] to the store.
@@ -45,12 +49,18 @@ pub(crate) fn store_command(encoded: &Bytes) -> Bytes {
     addressed(STORE, encoded)
 }
 
+/// Addresses an encoded [`Entry`] to the store, for the log of one term alone: what a leader decides by its own clock does
+/// not count any more once another leads.
+pub(crate) fn store_command_in_term(encoded: &Bytes, term: u64) -> Bytes {
+    addressed(STORE_IN_TERM, &[&term.to_be_bytes(), &encoded[..]].concat())
+}
+
 /// Addresses an encoded [`LedgerCommand`] to the ledger.
 pub(crate) fn ledger_command(encoded: &Bytes) -> Bytes {
     addressed(LEDGER, encoded)
 }
 
-fn addressed(whose: u8, encoded: &Bytes) -> Bytes {
+fn addressed(whose: u8, encoded: &[u8]) -> Bytes {
     let mut command = BytesMut::with_capacity(1 + encoded.len());
     command.put_u8(whose);
     command.put_slice(encoded);
@@ -82,15 +92,16 @@ impl StateMachine {
         Self { state, store, ledger, lessor, tokens, news: Vec::new(), clock, metrics }
     }
 
-    fn run(&mut self, batch: &mut Batch, index: u64, command: &Bytes) -> Result<Answer, MachineError> {
+    fn run(&mut self, batch: &mut Batch, (index, term): (u64, u64), command: &Bytes) -> Result<Answer, MachineError> {
         match command.split_first() {
-            Some((&STORE, _)) => {
-                let entry = Entry::decode(&command.slice(1..)).map_err(MachineError::new)?;
-                let is_login = matches!(entry.command, Command::Auth(AuthCommand::Authenticate { .. }));
-                let news = News::of(&entry.command, index);
-                let outcome = self.store.apply(batch, entry).map_err(MachineError::new)?;
-                self.news.extend(news.filter(|_| outcome.is_ok()));
-                Ok(if is_login && outcome.is_ok() { Answer::Login { index } } else { Answer::Store(outcome) })
+            Some((&STORE, _)) => self.run_store(batch, index, &command.slice(1..)),
+            Some((&STORE_IN_TERM, rest)) => {
+                let (their_term, encoded) =
+                    rest.split_first_chunk().ok_or_else(|| MachineError::new("command without its term"))?;
+                if u64::from_be_bytes(*their_term) != term {
+                    return Ok(Answer::TermIsOver);
+                }
+                self.run_store(batch, index, &command.slice_ref(encoded))
             }
             Some((&LEDGER, rest)) => {
                 let command = LedgerCommand::decode(rest).map_err(MachineError::new)?;
@@ -101,6 +112,15 @@ impl StateMachine {
             }
             None => Err(MachineError::new("command without an addressee")),
         }
+    }
+
+    fn run_store(&mut self, batch: &mut Batch, index: u64, encoded: &Bytes) -> Result<Answer, MachineError> {
+        let entry = Entry::decode(encoded).map_err(MachineError::new)?;
+        let is_login = matches!(entry.command, Command::Auth(AuthCommand::Authenticate { .. }));
+        let news = News::of(&entry.command, index);
+        let outcome = self.store.apply(batch, entry).map_err(MachineError::new)?;
+        self.news.extend(news.filter(|_| outcome.is_ok()));
+        Ok(if is_login && outcome.is_ok() { Answer::Login { index } } else { Answer::Store(outcome) })
     }
 
     /// The leader times what was granted, and forgets what was revoked.
@@ -116,7 +136,10 @@ impl StateMachine {
                 Answer::Store(Ok(store::Answer::LeaseRevoke(revoke))) => {
                     revoke.revoked.iter().for_each(|&id| lessor.revoked(id));
                 }
-                Answer::Store(_) | Answer::Login { .. } | Answer::Ledger(_) => {}
+                Answer::Store(Ok(store::Answer::LeaseCheckpoint(checkpoint))) => {
+                    checkpoint.remaining.iter().for_each(|&(id, remaining)| lessor.checkpointed(id, remaining));
+                }
+                Answer::Store(_) | Answer::Login { .. } | Answer::Ledger(_) | Answer::TermIsOver => {}
             }
         }
     }
@@ -133,7 +156,7 @@ impl raft::Machine for StateMachine {
         let mut batch = Batch::new();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
-            let run = |command| self.run(&mut batch, entry.index, command);
+            let run = |command| self.run(&mut batch, (entry.index, entry.term), command);
             answers.push(entry.commands.iter().map(run).collect::<Result<Vec<_>, _>>()?);
         }
         batch.put(RAFT, RECORD, record);

@@ -111,7 +111,7 @@ impl Member {
         let clock = Clock::start();
         let (store, view) = Store::open(state.clone(), config.store.clone())?;
         let (ledger, ledger_view) = Ledger::open(state.clone())?;
-        let lessor = Arc::new(Mutex::new(Lessor::new()));
+        let lessor = Arc::new(Mutex::new(Lessor::new(config.store.lease_checkpoint_interval)));
         let sweeper = store.sweeper();
         let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
         let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;

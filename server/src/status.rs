@@ -96,7 +96,7 @@ pub(crate) fn broken(error: &engine::EngineError) -> Status {
 pub(crate) fn not_proposed(error: &ProposeError) -> Status {
     match error {
         ProposeError::NotLeader { leader: None } => Status::unavailable("etcdserver: no leader"),
-        ProposeError::NotLeader { leader: Some(_) } => Status::unavailable("etcdserver: leader changed"),
+        ProposeError::NotLeader { leader: Some(_) } => leader_changed(),
         ProposeError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ProposeError::TooLarge { .. } => Status::invalid_argument("etcdserver: request is too large"),
         ProposeError::Unknown => {
@@ -110,11 +110,16 @@ pub(crate) fn not_proposed(error: &ProposeError) -> Status {
 pub(crate) fn not_confirmed(error: &ReadError) -> Status {
     match error {
         ReadError::NotLeader { leader: None } => Status::unavailable("etcdserver: no leader"),
-        ReadError::NotLeader { leader: Some(_) } => Status::unavailable("etcdserver: leader changed"),
+        ReadError::NotLeader { leader: Some(_) } => leader_changed(),
         ReadError::NoQuorum => Status::unavailable("etcdserver: request timed out"),
         ReadError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ReadError::Stopped => Status::unavailable("etcdserver: server stopped"),
     }
+}
+
+/// Another member leads now.
+pub(crate) fn leader_changed() -> Status {
+    Status::unavailable("etcdserver: leader changed")
 }
 
 /// A request that waited longer than the server lets it.

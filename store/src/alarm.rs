@@ -128,7 +128,9 @@ fn writes(command: &Command) -> bool {
         | Command::Compact(_)
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_) => true,
-        Command::Alarm(_) | Command::Member(_) | Command::Settle | Command::Auth(_) => false,
+        Command::LeaseCheckpoint(_) | Command::Alarm(_) | Command::Member(_) | Command::Settle | Command::Auth(_) => {
+            false
+        }
     }
 }
 
@@ -140,6 +142,7 @@ pub(crate) fn grows(command: &Command) -> bool {
         Command::DeleteRange(_)
         | Command::Compact(_)
         | Command::LeaseRevoke(_)
+        | Command::LeaseCheckpoint(_)
         | Command::Alarm(_)
         | Command::Member(_)
         | Command::Settle

@@ -57,6 +57,8 @@ pub enum Answer {
     LeaseGrant(LeaseGrantAnswer),
     /// To a revoke.
     LeaseRevoke(LeaseRevokeAnswer),
+    /// To a checkpoint.
+    LeaseCheckpoint(LeaseCheckpointAnswer),
     /// To an alarm raised or cleared.
     Alarm(AlarmAnswer),
     /// To what a member is.
@@ -149,6 +151,17 @@ pub struct LeaseRevokeAnswer {
     pub revision: Revision,
     /// Those that existed, in the order in which they ended.
     pub revoked: Vec<LeaseId>,
+    /// Those that exist still, since they have more keys than the command had room for.
+    pub left: Vec<LeaseId>,
+}
+
+/// It is noted how long leases have left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseCheckpointAnswer {
+    /// The store's revision, which this does not move.
+    pub revision: Revision,
+    /// Those that exist, and what is noted of each.
+    pub remaining: Vec<(LeaseId, Option<Duration>)>,
 }
 
 /// An alarm was raised or cleared.

@@ -27,6 +27,8 @@ pub enum Command {
     LeaseGrant(LeaseGrant),
     /// Ends leases and deletes their keys.
     LeaseRevoke(LeaseRevoke),
+    /// Notes how long leases have left, for the member that leads next.
+    LeaseCheckpoint(LeaseCheckpoint),
     /// Raises or clears an alarm.
     Alarm(AlarmChange),
     /// Tells of a member.
@@ -192,11 +194,19 @@ pub struct LeaseGrant {
 /// Ends leases: a client's revoke names one, an expiry as many as are due.
 ///
 /// Each lease that has keys takes one revision of its own, in the order given. Unknown ones are passed over; when all
-/// are unknown the command is refused with [`Refusal::LeaseNotFound`].
+/// are unknown the command is refused with [`Refusal::LeaseNotFound`]. The first is ended however many keys it has; others
+/// are left for a further command if their keys are too many to be deleted by this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRevoke {
     /// Which leases.
     pub ids: Vec<LeaseId>,
+}
+
+/// Notes how long leases have left. Unknown ones are passed over. Source: etcd `LeaseCheckpointRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseCheckpoint {
+    /// Which leases, and what is left of each, whole seconds; `None` is all of it.
+    pub remaining: Vec<(LeaseId, Option<Duration>)>,
 }
 
 /// Reads the keys of a range as they were at one revision. Source: etcd v3 `RangeRequest`.

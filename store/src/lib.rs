@@ -33,13 +33,15 @@ mod varint;
 mod view;
 mod watch;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
 mod tests;
 
 pub use alarm::{Alarm, AlarmChange, AlarmKind};
 pub use answer::{
-    AlarmAnswer, Answer, AuthAnswer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseGrantAnswer, LeaseRevokeAnswer,
-    MemberAnswer, OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
+    AlarmAnswer, Answer, AuthAnswer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseCheckpointAnswer,
+    LeaseGrantAnswer, LeaseRevokeAnswer, MemberAnswer, OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
 };
 pub use apply::Store;
 pub use auth::{
@@ -47,8 +49,8 @@ pub use auth::{
 };
 pub use chunk::Chunk;
 pub use command::{
-    Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Op, Order,
-    OrderBy, Put, PutLease, PutValue, Range, ReadOnlyTxn, Show, Txn,
+    Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseCheckpoint, LeaseGrant,
+    LeaseRevoke, Op, Order, OrderBy, Put, PutLease, PutValue, Range, ReadOnlyTxn, Show, Txn,
 };
 pub use error::{DecodeError, Failure, Refusal, StoreError};
 pub use hash::KeyHash;

@@ -20,6 +20,9 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Shortest lease; shorter ones are raised to it. Whole seconds. Default 2 s.
     pub lease_ttl_min: Duration,
+    /// A lease that lives longer than this has noted how long it has left, this often. Whole seconds. Source: etcd
+    /// `lease.defaultLeaseCheckpointInterval`. Default 5 min.
+    pub lease_checkpoint_interval: Duration,
     /// What one watch stream may hold undelivered before its watchers lag.
     pub watch_queue: QueueLimits,
     /// What the hub may hold that is not yet handed to streams before every watcher lags.
@@ -60,6 +63,7 @@ impl Default for Limits {
             txn_ops_max: 128,
             request_bytes_max: 3 << 19,
             lease_ttl_min: Duration::from_secs(2),
+            lease_checkpoint_interval: Duration::from_mins(5),
             watch_queue: QueueLimits { revisions: 1024, bytes: 8 << 20 },
             watch_feed: QueueLimits { revisions: 65_536, bytes: 64 << 20 },
             quota_backend_bytes: 0,

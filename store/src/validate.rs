@@ -31,6 +31,7 @@ pub fn validate(command: &Command, limits: &Limits) -> Result<(), Refusal> {
         Command::Compact(_)
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_)
+        | Command::LeaseCheckpoint(_)
         | Command::Alarm(_)
         | Command::Member(_)
         | Command::Settle

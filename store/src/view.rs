@@ -20,7 +20,7 @@ use bytes::Bytes;
 use engine::Engine;
 use parking_lot::RwLock;
 use tokio::sync::watch;
-use types::{LeaseId, Revision};
+use types::{KeyRange, LeaseId, Revision};
 
 use crate::{
     Access, Actor, Alarm, Auth, AuthRefusal, Failure, Limits, Member, Range, RangeAnswer, ReadOnlyTxn, Refusal,
@@ -45,6 +45,8 @@ pub struct Lease {
     pub id: LeaseId,
     /// How long it lives unless it is renewed.
     pub ttl: Duration,
+    /// What was left of it when that was noted last; `None` is all of it. The member that leads next goes on from there.
+    pub remaining: Option<Duration>,
 }
 
 /// What is published, for readers. Clones share it.
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) head: RwLock<Head>,
-    pub(crate) leases: RwLock<BTreeMap<LeaseId, Duration>>,
+    pub(crate) leases: RwLock<BTreeMap<LeaseId, Lease>>,
     pub(crate) alarms: RwLock<Alarms>,
     pub(crate) members: RwLock<Members>,
     /// The leases whose keys are not all deleted on the engine.
@@ -163,12 +165,12 @@ impl View {
 
     /// All leases, by id.
     pub fn leases(&self) -> Vec<Lease> {
-        self.shared.leases.read().iter().map(|(&id, &ttl)| Lease { id, ttl }).collect()
+        self.shared.leases.read().values().copied().collect()
     }
 
     /// One lease.
     pub fn lease(&self, id: LeaseId) -> Option<Lease> {
-        self.shared.leases.read().get(&id).map(|&ttl| Lease { id, ttl })
+        self.shared.leases.read().get(&id).copied()
     }
 
     /// The keys attached to a lease, in key order; it may already know of a batch that is about to be published.
@@ -178,6 +180,15 @@ impl View {
     pub fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Failure> {
         self.lease(id).ok_or(Refusal::LeaseNotFound(id))?;
         Ok(layout::attached(&self.shared.engine, id)?)
+    }
+
+    /// Whether a key of a range is attached to a lease; none is to an unknown one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the engine fails.
+    pub fn lease_holds_any_of(&self, id: LeaseId, keys: &KeyRange) -> Result<bool, StoreError> {
+        let first = layout::attached_from(&self.shared.engine, id, keys.start(), 1)?;
+        Ok(self.lease(id).is_some() && first.iter().any(|key| keys.contains(key)))
     }
 
     /// Rows that sweeps have deleted since the store was opened. Their space is free once the engine has rewritten what

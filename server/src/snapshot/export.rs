@@ -99,7 +99,7 @@ fn write_keys(
 }
 
 fn write_leases(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
-    let mut leases: Vec<_> = export.leases()?.into_iter().map(|(id, ttl)| schema::lease_entry(id, ttl)).collect();
+    let mut leases: Vec<_> = export.leases()?.into_iter().map(schema::lease_entry).collect();
     // A lease may have a negative id, which is after the others in the file.
     leases.sort_unstable();
     let mut bucket = writer.bucket(schema::LEASE.as_bytes())?;

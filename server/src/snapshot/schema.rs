@@ -11,26 +11,26 @@ use proto::{
     etcdserverpb::{AlarmMember, AlarmType},
     mvccpb,
 };
-use store::{Alarm, AlarmKind, Change, KeyValue, Step};
+use store::{Alarm, AlarmKind, Change, KeyValue, Lease, Step};
 use types::{LeaseId, Revision};
 
 use crate::wire;
 
 /// Keys with their history, by revision.
-pub(super) const KEY: &str = "key";
+pub(crate) const KEY: &str = "key";
 /// Leases, by their id.
-pub(super) const LEASE: &str = "lease";
+pub(crate) const LEASE: &str = "lease";
 /// How far the file is: see [`meta`].
-pub(super) const META: &str = "meta";
+pub(crate) const META: &str = "meta";
 /// Members, by their id, in JSON.
-pub(super) const MEMBERS: &str = "members";
+pub(crate) const MEMBERS: &str = "members";
 /// Alarms that are raised; each is a key without a value.
-pub(super) const ALARM: &str = "alarm";
+pub(crate) const ALARM: &str = "alarm";
 /// What etcd makes sure to find, and what it finds in it of ours: nothing yet.
-pub(super) const EMPTY: [&str; 2] = ["cluster", "members_removed"];
+pub(crate) const EMPTY: [&str; 2] = ["cluster", "members_removed"];
 
 /// Keys of [`META`].
-pub(super) mod meta {
+pub(crate) mod meta {
     /// The index of the last log entry in the file, 8 bytes.
     pub(in super::super) const INDEX: &str = "consistent_index";
     /// Its term, 8 bytes.
@@ -49,11 +49,11 @@ pub(super) mod meta {
 const OURS: &str = "meshstore.";
 
 /// The bucket of a space that etcd knows nothing of.
-pub(super) fn ours(space: Space) -> String {
+pub(crate) fn ours(space: Space) -> String {
     format!("{OURS}{}", space.name())
 }
 
-pub(super) fn is_ours(bucket: &[u8]) -> bool {
+pub(crate) fn is_ours(bucket: &[u8]) -> bool {
     bucket.starts_with(OURS.as_bytes())
 }
 
@@ -62,7 +62,7 @@ const SEPARATOR: u8 = b'_';
 const TOMBSTONE: u8 = b't';
 
 /// The key of a revision's write.
-pub(super) fn revision_key(revision: i64, place: u32) -> Vec<u8> {
+pub(crate) fn revision_key(revision: i64, place: u32) -> Vec<u8> {
     let mut key = Vec::with_capacity(REVISION_BYTES + 1);
     key.extend(revision.to_be_bytes());
     key.push(SEPARATOR);
@@ -71,7 +71,7 @@ pub(super) fn revision_key(revision: i64, place: u32) -> Vec<u8> {
 }
 
 /// What a revision's key says: the revision, the place in it, and whether it deleted.
-pub(super) fn read_revision_key(key: &[u8]) -> Option<(i64, u64, bool)> {
+pub(crate) fn read_revision_key(key: &[u8]) -> Option<(i64, u64, bool)> {
     let (revision, rest) = key.split_first_chunk()?;
     let (&separator, rest) = rest.split_first()?;
     let (place, mark) = rest.split_first_chunk()?;
@@ -81,7 +81,7 @@ pub(super) fn read_revision_key(key: &[u8]) -> Option<(i64, u64, bool)> {
 }
 
 /// A write as an entry of [`KEY`].
-pub(super) fn entry(step: Step) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn entry(step: Step) -> (Vec<u8>, Vec<u8>) {
     let mut key = revision_key(step.revision().get(), step.place);
     let value = match step.change {
         Change::Put(kv) => wire::key_value(kv),
@@ -95,7 +95,7 @@ pub(super) fn entry(step: Step) -> (Vec<u8>, Vec<u8>) {
 
 /// What an entry of [`KEY`] says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// A write.
     Step(Step),
     /// Only that there was such a revision: `etcdutl snapshot restore --bump-revision` leaves one.
@@ -103,7 +103,7 @@ pub(super) enum Entry {
 }
 
 /// Reads an entry of [`KEY`]; says what is wrong with it.
-pub(super) fn read_entry(key: &[u8], value: &[u8]) -> Result<Entry, &'static str> {
+pub(crate) fn read_entry(key: &[u8], value: &[u8]) -> Result<Entry, &'static str> {
     let (revision, place, deleted) = read_revision_key(key).ok_or("a key is no revision")?;
     let kv = mvccpb::KeyValue::decode(value).map_err(|_| "a value is no key-value pair")?;
     if kv.key.is_empty() {
@@ -137,28 +137,31 @@ struct LeaseRecord {
     /// Seconds.
     #[prost(int64, tag = "2")]
     ttl: i64,
-    /// Seconds that were left at the last checkpoint. Every lease starts anew on the member that leads.
+    /// Seconds that were left at the last checkpoint; 0 is all of them.
     #[prost(int64, tag = "3")]
     remaining: i64,
 }
 
 /// A lease as an entry of [`LEASE`].
-pub(super) fn lease_entry(id: LeaseId, ttl: Duration) -> ([u8; 8], Vec<u8>) {
-    let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-    (id.get().to_be_bytes(), LeaseRecord { id: id.get(), ttl, remaining: 0 }.encode_to_vec())
+pub(crate) fn lease_entry(lease: Lease) -> ([u8; 8], Vec<u8>) {
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    let (id, ttl, remaining) = (lease.id.get(), seconds(lease.ttl), lease.remaining.map_or(0, seconds));
+    (id.to_be_bytes(), LeaseRecord { id, ttl, remaining }.encode_to_vec())
 }
 
 /// Reads an entry of [`LEASE`].
-pub(super) fn read_lease(key: &[u8], value: &[u8]) -> Option<(LeaseId, Duration)> {
-    let lease = LeaseRecord::decode(value).ok()?;
-    if lease.id.to_be_bytes() != key {
+pub(crate) fn read_lease(key: &[u8], value: &[u8]) -> Option<Lease> {
+    let record = LeaseRecord::decode(value).ok()?;
+    if record.id.to_be_bytes() != key {
         return None;
     }
-    Some((LeaseId::new(lease.id)?, Duration::from_secs(u64::try_from(lease.ttl).ok()?)))
+    let span = |seconds: i64| Some(Duration::from_secs(u64::try_from(seconds).ok()?));
+    let (id, ttl, remaining) = (LeaseId::new(record.id)?, span(record.ttl)?, span(record.remaining)?);
+    Some(Lease { id, ttl, remaining: Some(remaining).filter(|left| !left.is_zero() && *left < ttl) })
 }
 
 /// An alarm as a key of [`ALARM`].
-pub(super) fn alarm_key(alarm: Alarm) -> Vec<u8> {
+pub(crate) fn alarm_key(alarm: Alarm) -> Vec<u8> {
     let kind = match alarm.kind {
         AlarmKind::NoSpace => AlarmType::Nospace,
         AlarmKind::Corrupt => AlarmType::Corrupt,
@@ -167,7 +170,7 @@ pub(super) fn alarm_key(alarm: Alarm) -> Vec<u8> {
 }
 
 /// Reads a key of [`ALARM`].
-pub(super) fn read_alarm(key: &[u8]) -> Option<Alarm> {
+pub(crate) fn read_alarm(key: &[u8]) -> Option<Alarm> {
     let alarm = AlarmMember::decode(key).ok()?;
     let kind = match AlarmType::try_from(alarm.alarm) {
         Ok(AlarmType::Nospace) => AlarmKind::NoSpace,
@@ -179,15 +182,15 @@ pub(super) fn read_alarm(key: &[u8]) -> Option<Alarm> {
 
 /// What the bucket [`META`] says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Meta {
-    pub(super) scheduled: Option<i64>,
-    pub(super) finished: Option<i64>,
-    pub(super) storage_version: String,
+pub(crate) struct Meta {
+    pub(crate) scheduled: Option<i64>,
+    pub(crate) finished: Option<i64>,
+    pub(crate) storage_version: String,
 }
 
 impl Meta {
     /// Takes in an entry; others than these are for etcd alone.
-    pub(super) fn read(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    pub(crate) fn read(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let compaction =
             || read_revision_key(value).map(|(revision, ..)| Some(revision)).ok_or("a compaction is no revision");
         match std::str::from_utf8(key) {
@@ -200,12 +203,12 @@ impl Meta {
     }
 
     /// The last compaction: one that is not finished counts from when it was asked for.
-    pub(super) fn compacted(&self) -> Option<i64> {
+    pub(crate) fn compacted(&self) -> Option<i64> {
         self.scheduled.max(self.finished)
     }
 }
 
 /// A key for what is copied from a file.
-pub(super) fn owned(bytes: &[u8]) -> Bytes {
+pub(crate) fn owned(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proto::etcdserverpb::{PutRequest, RangeRequest, kv_client::KvClient};
-use store::{Alarm, AlarmKind, Change, KeyValue, Step};
+use store::{Alarm, AlarmKind, Change, KeyValue, Lease, Step};
 use types::{LeaseId, Revision};
 
 use super::{schema::*, *};
@@ -36,10 +36,11 @@ proptest! {
     }
 
     #[test]
-    fn a_lease_is_read_as_it_was_written(id in any::<i64>().prop_filter_map("0 is none", LeaseId::new), ttl in 0..9_000_000_000_u64) {
-        let ttl = Duration::from_secs(ttl);
-        let (key, value) = lease_entry(id, ttl);
-        prop_assert_eq!(read_lease(&key, &value), Some((id, ttl)));
+    fn a_lease_is_read_as_it_was_written(id in any::<i64>().prop_filter_map("0 is none", LeaseId::new), ttl in 0..9_000_000_000_u64, left in 1..20_u64) {
+        let (ttl, left) = (Duration::from_secs(ttl), Duration::from_secs(left));
+        let lease = Lease { id, ttl, remaining: Some(left).filter(|left| *left < ttl) };
+        let (key, value) = lease_entry(lease);
+        prop_assert_eq!(read_lease(&key, &value), Some(lease));
     }
 
     #[test]

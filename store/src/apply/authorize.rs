@@ -32,9 +32,12 @@ impl Store {
             Command::LeaseGrant(_) => Ok(self.auth.require_user(actor)?),
             // Whoever logs in has shown their password, and has no name yet.
             Command::Auth(AuthCommand::Authenticate { .. }) => Ok(()),
-            Command::Auth(_) | Command::Compact(_) | Command::Alarm(_) | Command::Member(_) | Command::Settle => {
-                Ok(self.auth.require_root(actor)?)
-            }
+            Command::Auth(_)
+            | Command::Compact(_)
+            | Command::LeaseCheckpoint(_)
+            | Command::Alarm(_)
+            | Command::Member(_)
+            | Command::Settle => Ok(self.auth.require_root(actor)?),
         }
     }
 

@@ -13,30 +13,29 @@ use types::{KeyRange, LeaseId, Revision};
 
 use super::{Store, write::Current};
 use crate::{
-    Change, Event, SettleAnswer, StoreError,
+    SettleAnswer, StoreError,
     ending::Ending,
     layout::{self, Point, Row, Written},
-    watch::RevisionEvents,
+    watch::Told,
 };
 
 /// Keys deleted by one command. The log's outcome depends on it: it is no limit, and never changes.
 #[cfg(not(test))]
-pub(super) const KEYS_AT_ONCE: usize = 512;
+pub(crate) const KEYS_AT_ONCE: usize = 512;
 /// Small enough for tests to meet it with their few keys.
 #[cfg(test)]
-pub(super) const KEYS_AT_ONCE: usize = 2;
+pub(crate) const KEYS_AT_ONCE: usize = 2;
 
 impl Store {
     /// Ends a lease at a revision of its own, its keys to be deleted by [`Store::settle`].
-    pub(super) fn end_in_pieces(&mut self, batch: &mut Batch, lease: LeaseId, keys: Vec<Bytes>) {
+    pub(super) fn end_in_pieces(&mut self, batch: &mut Batch, lease: LeaseId) {
         let revision = self.revision.next();
         let ending = Ending { revision, lease, place: 0, from: Bytes::new() };
         batch.put(layout::ENDINGS, layout::ending_key(&ending), layout::ending_value(&ending));
         self.endings.add(ending);
         self.told = false;
         self.revision = revision;
-        let events = keys.into_iter().map(|key| Event::replacing_newest(Change::Delete { key, revision })).collect();
-        self.events.push(RevisionEvents::new(revision, events));
+        self.events.push(Told::Ended { revision, lease });
     }
 
     /// Deletes the next keys of the lease that ended first, if there is one.
@@ -57,7 +56,8 @@ impl Store {
 
     fn settle_piece(&mut self, batch: &mut Batch, mut ending: Ending) -> Result<(), StoreError> {
         let Ending { revision, lease, .. } = ending;
-        let mut keys = self.keys_left(&ending)?;
+        // One more tells that there are more.
+        let mut keys = self.first_keys_of(lease, &ending.from, KEYS_AT_ONCE + 1)?;
         let rest = keys.split_off(keys.len().min(KEYS_AT_ONCE));
         let before = revision.previous().unwrap_or(Revision::FIRST);
         for (key, replaced) in self.versions_at(before, keys)? {
@@ -82,17 +82,6 @@ impl Store {
         self.endings.advance(revision, left);
         self.told = false;
         Ok(())
-    }
-
-    /// The keys that are next, in order, and one more to tell that there are more.
-    fn keys_left(&self, ending: &Ending) -> Result<Vec<Bytes>, StoreError> {
-        let Ending { lease, from, .. } = ending;
-        let some = layout::attached_from(&self.shared.engine, *lease, from, KEYS_AT_ONCE + 1)?;
-        if self.overlay.touches_keys_of(*lease) {
-            let all = self.overlay.keys_of(*lease, layout::attached(&self.shared.engine, *lease)?);
-            return Ok(all.into_iter().filter(|key| key >= from).collect());
-        }
-        Ok(some)
     }
 
     fn versions_at(&self, at: Revision, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Current)>, StoreError> {

@@ -9,7 +9,7 @@
 //! - What it does depends on the log alone: on no limit, clock, map order or progress of a sweep.
 
 mod authorize;
-mod ending;
+pub(crate) mod ending;
 mod lease;
 mod overlay;
 mod txn;
@@ -39,7 +39,7 @@ use crate::{
     member::Members,
     snapshot::Snapshot,
     view::{Head, Published, Shared},
-    watch::{Feed, RevisionEvents},
+    watch::{Feed, Told},
 };
 
 /// The writer of a store; one per engine.
@@ -57,7 +57,7 @@ pub struct Store {
     told: bool,
     auth: Arc<Auth>,
     overlay: Overlay,
-    events: Vec<Arc<RevisionEvents>>,
+    events: Vec<Told>,
 }
 
 impl Store {
@@ -138,6 +138,9 @@ impl Store {
             Command::Compact(compact) => self.compact(batch, compact).map(Answer::Compact),
             Command::LeaseGrant(grant) => self.lease_grant(batch, grant).map(Answer::LeaseGrant),
             Command::LeaseRevoke(revoke) => self.lease_revoke(batch, &revoke).map(Answer::LeaseRevoke),
+            Command::LeaseCheckpoint(checkpoint) => {
+                Ok(Answer::LeaseCheckpoint(self.lease_checkpoint(batch, checkpoint)))
+            }
             Command::Alarm(change) => Ok(Answer::Alarm(self.alarm(batch, change))),
             Command::Member(change) => self.member(batch, change).map(Answer::Member),
             Command::Settle => self.settle(batch).map(Answer::Settle).map_err(Failure::from),

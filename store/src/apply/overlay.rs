@@ -2,15 +2,15 @@
 //!
 //! Owns: the batch's versions, leases and attachments, for the commands that come after in the same batch.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use types::{LeaseId, Revision};
 
-use crate::living::{Living, Newest};
+use crate::{
+    Lease,
+    living::{Living, Newest},
+};
 
 /// Laid over the engine and the published leases.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Overlay {
     rows: BTreeMap<Bytes, Bytes>,
     /// The newest version of each key that was written, by what all its versions start with; `None` if it was deleted.
     living: BTreeMap<Bytes, Option<Newest>>,
-    leases: BTreeMap<LeaseId, Option<Duration>>,
+    leases: BTreeMap<LeaseId, Option<Lease>>,
     attached: BTreeMap<LeaseId, BTreeMap<Bytes, bool>>,
 }
 
@@ -68,13 +68,14 @@ impl Overlay {
         }
     }
 
-    /// Whether the batch granted (`true`) or revoked (`false`) a lease; `None` if it did neither.
-    pub(super) fn lease(&self, id: LeaseId) -> Option<bool> {
-        self.leases.get(&id).map(Option::is_some)
+    /// A lease, given how to find what it was before the batch.
+    pub(super) fn lease(&self, id: LeaseId, before: impl FnOnce() -> Option<Lease>) -> Option<Lease> {
+        self.leases.get(&id).copied().unwrap_or_else(before)
     }
 
-    pub(super) fn grant(&mut self, id: LeaseId, ttl: Duration) {
-        self.leases.insert(id, Some(ttl));
+    /// A lease was granted or changed.
+    pub(super) fn set_lease(&mut self, lease: Lease) {
+        self.leases.insert(lease.id, Some(lease));
     }
 
     pub(super) fn revoke(&mut self, id: LeaseId) {
@@ -89,9 +90,9 @@ impl Overlay {
         self.attached.entry(id).or_default().insert(key, false);
     }
 
-    /// Whether the batch attached keys to a lease, or detached some.
-    pub(super) fn touches_keys_of(&self, id: LeaseId) -> bool {
-        self.attached.contains_key(&id)
+    /// How many keys the batch took from a lease.
+    pub(super) fn detached(&self, id: LeaseId) -> usize {
+        self.attachments(id).filter(|(_, attached)| !**attached).count()
     }
 
     /// A lease's keys, given those it had before the batch.
@@ -118,10 +119,10 @@ impl Overlay {
     }
 
     /// Brings the published leases up to date.
-    pub(super) fn publish_leases(&self, leases: &mut BTreeMap<LeaseId, Duration>) {
-        for (&id, ttl) in &self.leases {
-            match ttl {
-                Some(ttl) => leases.insert(id, *ttl),
+    pub(super) fn publish_leases(&self, leases: &mut BTreeMap<LeaseId, Lease>) {
+        for (&id, lease) in &self.leases {
+            match lease {
+                Some(lease) => leases.insert(id, *lease),
                 None => leases.remove(&id),
             };
         }

@@ -18,7 +18,7 @@ use crate::{
     layout::{self, Meta, Point, Row, Written},
     living::Newest,
     snapshot::Found,
-    watch::RevisionEvents,
+    watch::{RevisionEvents, Told},
 };
 
 /// One revision in the making.
@@ -194,7 +194,7 @@ impl<'a> Writing<'a> {
     pub(super) fn finish(self) {
         if !self.events.is_empty() {
             self.store.revision = self.main;
-            self.store.events.push(RevisionEvents::new(self.main, self.events));
+            self.store.events.push(Told::Events(RevisionEvents::new(self.main, self.events)));
         }
     }
 

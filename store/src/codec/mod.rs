@@ -15,8 +15,8 @@ use types::KeyRange;
 use self::reader::Reader;
 use crate::{
     Actor, Alarm, AlarmChange, Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DecodeError,
-    DeleteRange, Entry, LeaseGrant, LeaseRevoke, Member, MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue,
-    Range, Show, Txn, validate::TXN_DEPTH_MAX, varint,
+    DeleteRange, Entry, LeaseCheckpoint, LeaseGrant, LeaseRevoke, Member, MemberChange, Op, Order, OrderBy, Put,
+    PutLease, PutValue, Range, Show, Txn, validate::TXN_DEPTH_MAX, varint,
 };
 
 /// A command alone, which nobody in particular gave.
@@ -37,6 +37,7 @@ mod tag {
     pub(super) const ALARM: u8 = 32;
     pub(super) const MEMBER: u8 = 33;
     pub(super) const SETTLE: u8 = 34;
+    pub(super) const LEASE_CHECKPOINT: u8 = 35;
 
     pub(super) const PUBLISH: u8 = 1;
     pub(super) const PEER_URLS: u8 = 2;
@@ -95,6 +96,15 @@ impl Command {
             Self::LeaseRevoke(LeaseRevoke { ids }) => {
                 out.tagged(tag::LEASE_REVOKE).list(ids, |out, id| out.fixed(id.get()));
             }
+            Self::LeaseCheckpoint(LeaseCheckpoint { remaining }) => {
+                out.tagged(tag::LEASE_CHECKPOINT).list(remaining, |out, (id, remaining)| {
+                    out.fixed(id.get());
+                    match remaining {
+                        None => out.push(tag::ABSENT),
+                        Some(remaining) => out.tagged(tag::PRESENT).number(remaining.as_secs()),
+                    }
+                });
+            }
             Self::Alarm(AlarmChange { alarm: Alarm { kind, member }, raised }) => {
                 out.tagged(tag::ALARM).tagged(kind.number()).fixed(member.cast_signed());
                 out.flag(*raised);
@@ -115,6 +125,9 @@ impl Reader<'_> {
             tag::COMPACT => Command::Compact(Compact { revision: self.signed()? }),
             tag::LEASE_GRANT => Command::LeaseGrant(LeaseGrant { id: self.lease()?, ttl: self.seconds()? }),
             tag::LEASE_REVOKE => Command::LeaseRevoke(LeaseRevoke { ids: self.list(Reader::lease)? }),
+            tag::LEASE_CHECKPOINT => {
+                Command::LeaseCheckpoint(LeaseCheckpoint { remaining: self.list(Reader::checkpoint)? })
+            }
             tag::ALARM => Command::Alarm(self.alarm_change()?),
             tag::MEMBER => Command::Member(self.member_change()?),
             tag::SETTLE => Command::Settle,

@@ -128,6 +128,15 @@ impl<'a> Reader<'a> {
         LeaseId::new(self.fixed()?).ok_or(DecodeError::Malformed("a lease is not 0"))
     }
 
+    pub(super) fn checkpoint(&mut self) -> Result<(LeaseId, Option<Duration>)> {
+        let id = self.lease()?;
+        match self.byte()? {
+            tag::ABSENT => Ok((id, None)),
+            tag::PRESENT => Ok((id, Some(self.seconds()?))),
+            _ => malformed("all or some of a lease is left"),
+        }
+    }
+
     pub(super) fn keys(&mut self) -> Result<KeyRange> {
         match self.byte()? {
             tag::ONE => self.bytes().map(KeyRange::One),

@@ -102,6 +102,8 @@ fn command() -> impl Strategy<Value = Command> {
         any::<i64>().prop_map(|revision| Command::Compact(Compact { revision })),
         (lease(), any::<u64>())
             .prop_map(|(id, ttl)| Command::LeaseGrant(LeaseGrant { id, ttl: Duration::from_secs(ttl) })),
+        vec((lease(), option::of(any::<u64>().prop_map(Duration::from_secs))), 0..4)
+            .prop_map(|remaining| Command::LeaseCheckpoint(LeaseCheckpoint { remaining })),
         vec(lease(), 0..5).prop_map(|ids| Command::LeaseRevoke(LeaseRevoke { ids })),
         (any::<bool>(), any::<u64>(), any::<bool>()).prop_map(|(corrupt, member, raised)| {
             let kind = if corrupt { AlarmKind::Corrupt } else { AlarmKind::NoSpace };

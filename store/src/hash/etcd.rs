@@ -8,6 +8,7 @@ use std::time::Duration;
 use types::LeaseId;
 
 use crate::{
+    Lease,
     layout::{Meta, Point},
     varint,
 };
@@ -28,6 +29,7 @@ mod field {
     /// Of `leasepb.Lease`.
     pub(super) const LEASE_ID: u8 = 1;
     pub(super) const LEASE_TTL: u8 = 2;
+    pub(super) const LEASE_REMAINING: u8 = 3;
 }
 
 /// A put's key in the bucket and the key's new version, one after the other.
@@ -56,10 +58,12 @@ pub(super) fn lease_key(id: LeaseId) -> [u8; 8] {
     id.get().to_be_bytes()
 }
 
-pub(super) fn lease_value(id: LeaseId, ttl: Duration) -> Vec<u8> {
+pub(super) fn lease_value(lease: &Lease) -> Vec<u8> {
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     let mut out = Vec::new();
-    number(&mut out, field::LEASE_ID, id.get());
-    number(&mut out, field::LEASE_TTL, i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    number(&mut out, field::LEASE_ID, lease.id.get());
+    number(&mut out, field::LEASE_TTL, seconds(lease.ttl));
+    number(&mut out, field::LEASE_REMAINING, lease.remaining.map_or(0, seconds));
     out
 }
 

@@ -62,7 +62,7 @@ impl View {
         keys.hash = crc32c::crc32c_append(keys.hash, etcd::LEASE_BUCKET);
         for lease in self.leases() {
             keys.hash = crc32c::crc32c_append(keys.hash, &etcd::lease_key(lease.id));
-            keys.hash = crc32c::crc32c_append(keys.hash, &etcd::lease_value(lease.id, lease.ttl));
+            keys.hash = crc32c::crc32c_append(keys.hash, &etcd::lease_value(&lease));
         }
         Ok(keys)
     }

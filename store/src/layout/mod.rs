@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | keys | user key, escaped; revision, descending | metadata and value: see [`Row`] |
 //! | history | revision; place in it | what was written, and which version that superseded: see [`Written`] |
-//! | leases | lease | TTL, seconds |
+//! | leases | lease | TTL, seconds; what was left of it at the last checkpoint, if less |
 //! | attached | lease; user key | – |
 //! | alarms | kind; member | – |
 //! | endings | revision; lease | how far the keys of a lease that has ended are deleted: see [`Ending`] |
@@ -32,7 +32,7 @@ pub(crate) use key::{bounds, end_of_versions, split_version, unescape, version_k
 pub(crate) use row::{Meta, Point, Row, Written, history_key, history_point};
 
 use crate::{
-    KeyValue, StoreError,
+    KeyValue, Lease, StoreError,
     auth::{End, KeySet},
     ending::Ending,
     varint,
@@ -138,15 +138,17 @@ pub(crate) fn ending_value(ending: &Ending) -> Vec<u8> {
 }
 
 /// All leases on the engine.
-pub(crate) fn leases(engine: &impl Read) -> Result<BTreeMap<LeaseId, Duration>, StoreError> {
+pub(crate) fn leases(engine: &impl Read) -> Result<BTreeMap<LeaseId, Lease>, StoreError> {
     let mut leases = BTreeMap::new();
     let mut cursor = engine.cursor(LEASES)?;
     cursor.seek(&[]);
     while let Some((key, mut value)) = cursor.entry() {
         let id = key.try_into().ok().and_then(|id| LeaseId::new(i64::from_be_bytes(id)));
         let id = id.ok_or_else(|| corrupt(LEASES, "a lease is named by 8 bytes, not all 0"))?;
-        let seconds = varint::take(&mut value).ok_or_else(|| corrupt(LEASES, "a lease has a TTL"))?;
-        leases.insert(id, Duration::from_secs(seconds));
+        let ttl =
+            varint::take(&mut value).map(Duration::from_secs).ok_or_else(|| corrupt(LEASES, "a lease has a TTL"))?;
+        let remaining = varint::take(&mut value).map(Duration::from_secs);
+        leases.insert(id, Lease { id, ttl, remaining });
         cursor.next();
     }
     cursor.status()?;
@@ -157,9 +159,12 @@ pub(crate) fn lease_key(id: LeaseId) -> Bytes {
     Bytes::copy_from_slice(&id.get().to_be_bytes())
 }
 
-pub(crate) fn lease_value(ttl: Duration) -> Vec<u8> {
+pub(crate) fn lease_value(lease: &Lease) -> Vec<u8> {
     let mut value = Vec::new();
-    varint::put(&mut value, ttl.as_secs());
+    varint::put(&mut value, lease.ttl.as_secs());
+    if let Some(remaining) = lease.remaining {
+        varint::put(&mut value, remaining.as_secs());
+    }
     value
 }
 
@@ -168,12 +173,17 @@ pub(crate) fn attached_key(id: LeaseId, key: &[u8]) -> Vec<u8> {
 }
 
 /// The keys attached to a lease, in key order.
-pub(crate) fn attached(engine: &Engine, id: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+pub(crate) fn attached(engine: &impl Read, id: LeaseId) -> Result<Vec<Bytes>, StoreError> {
     attached_from(engine, id, &[], usize::MAX)
 }
 
 /// The first keys attached to a lease of those that are not before `from`, in key order.
-pub(crate) fn attached_from(engine: &Engine, id: LeaseId, from: &[u8], max: usize) -> Result<Vec<Bytes>, StoreError> {
+pub(crate) fn attached_from(
+    engine: &impl Read,
+    id: LeaseId,
+    from: &[u8],
+    max: usize,
+) -> Result<Vec<Bytes>, StoreError> {
     let prefix = id.get().to_be_bytes();
     let mut keys = Vec::new();
     let mut cursor = engine.cursor(ATTACHED)?;

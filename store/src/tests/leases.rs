@@ -3,12 +3,17 @@
 use super::*;
 use crate::layout;
 
+fn revoked(at: i64, ids: &[i64]) -> Answer {
+    let revoked = ids.iter().copied().map(lease).collect();
+    Answer::LeaseRevoke(LeaseRevokeAnswer { revision: revision(at), revoked, left: Vec::new() })
+}
+
 #[test]
 fn a_revoke_deletes_its_keys_in_key_order_in_one_revision() {
     let mut rig = Rig::in_memory();
     rig.apply(vec![grant(1), put_with_lease("b", 1), put_with_lease("a", 1), put("c", "stays")]);
     let answer = rig.run(revoke(&[1]));
-    assert_eq!(answer, Ok(Answer::LeaseRevoke(LeaseRevokeAnswer { revision: revision(5), revoked: vec![lease(1)] })));
+    assert_eq!(answer, Ok(revoked(5, &[1])));
     assert_eq!(rig.show(KeyRange::all()), ["c=stays"]);
     assert_eq!(rig.view().leases(), []);
     assert!(matches!(rig.view().lease_keys(lease(1)), Err(Failure::Refused(Refusal::LeaseNotFound(_)))));
@@ -21,9 +26,43 @@ fn many_leases_end_at_once_and_the_unknown_are_passed_over() {
     let mut rig = Rig::in_memory();
     rig.apply(vec![grant(1), grant(2), grant(3), put_with_lease("a", 1), put_with_lease("c", 3)]);
     let answer = rig.run(revoke(&[3, 9, 2, 1, 1]));
-    let revoked = vec![lease(3), lease(2), lease(1)];
-    assert_eq!(answer, Ok(Answer::LeaseRevoke(LeaseRevokeAnswer { revision: revision(5), revoked })));
+    assert_eq!(answer, Ok(revoked(5, &[3, 2, 1])));
     assert_eq!(rig.run(revoke(&[9, 1])), Err(Refusal::LeaseNotFound(lease(9))));
+}
+
+#[test]
+fn a_command_ends_as_many_leases_as_it_may_delete_keys_of() {
+    let mut rig = Rig::in_memory();
+    rig.apply(vec![grant(1), grant(2), grant(3), grant(4)]);
+    let keys = [("a", 1), ("b", 1), ("c", 2), ("d", 3), ("e", 3), ("f", 3)];
+    rig.apply(keys.into_iter().map(|(key, id)| put_with_lease(key, id)).collect());
+    let answer = |at, ended: &[i64], left: &[i64]| {
+        let [revoked, left] = [ended, left].map(|ids| ids.iter().copied().map(lease).collect());
+        Ok(Answer::LeaseRevoke(LeaseRevokeAnswer { revision: revision(at), revoked, left }))
+    };
+    assert_eq!(rig.run(revoke(&[2, 1, 4, 3])), answer(8, &[2, 4], &[1, 3]));
+    assert_eq!(rig.run(revoke(&[3, 1])), answer(9, &[3], &[1]), "the first ends, however many keys it has");
+    assert_eq!(rig.run(revoke(&[1])), answer(10, &[1], &[]));
+    assert_eq!(rig.show(KeyRange::all()), Vec::<String>::new());
+}
+
+#[test]
+fn a_checkpoint_is_kept_until_the_lease_has_all_of_its_time_again() {
+    let mut rig = Rig::in_memory();
+    rig.run(grant(1)).expect("new");
+    let noted = |rig: &Rig| rig.view().lease(lease(1)).expect("it exists").remaining;
+    let mut note = |remaining: Option<u64>| {
+        let remaining = [1, 2].map(|id| (lease(id), remaining.map(Duration::from_secs))).to_vec();
+        let answer = rig.run(Command::LeaseCheckpoint(LeaseCheckpoint { remaining })).expect("it is never refused");
+        let Answer::LeaseCheckpoint(answer) = answer else { panic!("{answer:?}") };
+        assert_eq!(answer.remaining.len(), 1, "there is no lease 2");
+        rig.reopen();
+        noted(&rig)
+    };
+    assert_eq!(note(Some(20)), Some(Duration::from_secs(20)));
+    assert_eq!(note(Some(60)), None, "all of a minute");
+    assert_eq!(note(Some(0)), Some(Duration::ZERO));
+    assert_eq!(note(None), None);
 }
 
 #[test]
@@ -57,7 +96,7 @@ fn a_lease_is_known_within_its_batch() {
     assert_eq!(refusals, expected);
     assert_eq!(rig.show(KeyRange::all()), Vec::<String>::new());
     rig.reopen();
-    assert_eq!(rig.view().leases(), [Lease { id: lease(1), ttl: Duration::from_mins(1) }]);
+    assert_eq!(rig.view().leases(), [Lease { id: lease(1), ttl: Duration::from_mins(1), remaining: None }]);
 }
 
 /// A lease with more keys than are deleted at once, which has just ended.

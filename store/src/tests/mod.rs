@@ -1,12 +1,20 @@
 //! The store against the simplest thing that could be right.
 
+pub(crate) mod agreement;
+#[cfg(test)]
 mod alarms;
+#[cfg(test)]
 mod commands;
+#[cfg(test)]
 mod leases;
 pub(crate) mod model;
-mod properties;
+#[cfg(test)]
+pub(crate) mod properties;
+#[cfg(test)]
 mod ranges;
+#[cfg(test)]
 pub(crate) mod strategy;
+#[cfg(test)]
 mod sweeping;
 
 use std::time::Duration;
@@ -91,7 +99,7 @@ impl Rig {
     /// Deletes all keys of leases that have ended.
     pub(crate) fn settle(&mut self) {
         while !self.view().shared().endings.borrow().is_empty() {
-            self.apply_alone(vec![Command::Settle]);
+            self.apply_entries(vec![Entry { actor: Actor::Trusted, command: Command::Settle }]);
         }
     }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
 
-use crate::*;
+use crate::{apply::ending::KEYS_AT_ONCE, *};
 
 type Keys = BTreeMap<Bytes, KeyValue>;
 
@@ -22,7 +22,7 @@ pub(crate) struct Model {
     /// What each revision did, in order; the first is revision 1, which did nothing.
     pub(crate) events: Vec<Vec<Happened>>,
     pub(crate) compacted: i64,
-    pub(crate) leases: BTreeMap<LeaseId, Duration>,
+    pub(crate) leases: BTreeMap<LeaseId, Lease>,
 }
 
 /// A revision in the making.
@@ -72,10 +72,11 @@ impl Model {
                 if self.leases.contains_key(id) {
                     return Err(Refusal::LeaseExists(*id));
                 }
-                self.leases.insert(*id, *ttl);
+                self.leases.insert(*id, Lease { id: *id, ttl: *ttl, remaining: None });
                 Ok(Answer::LeaseGrant(LeaseGrantAnswer { revision: self.revision(), id: *id, ttl: *ttl }))
             }
             Command::LeaseRevoke(LeaseRevoke { ids }) => self.revoke(ids),
+            Command::LeaseCheckpoint(LeaseCheckpoint { remaining }) => Ok(self.checkpoint(remaining)),
             Command::Settle => Ok(Answer::Settle(SettleAnswer { revision: self.revision(), is_settled: true })),
             Command::Alarm(_) | Command::Member(_) => unreachable!("no strategy makes them"),
             Command::Auth(_) => unreachable!("users and roles have their own tests"),
@@ -83,9 +84,13 @@ impl Model {
     }
 
     fn revoke(&mut self, ids: &[LeaseId]) -> Result<Answer, Refusal> {
-        let mut revoked = Vec::new();
+        let (mut revoked, mut left, mut room) = (Vec::new(), Vec::new(), KEYS_AT_ONCE);
         for id in ids {
-            if self.leases.remove(id).is_some() {
+            let keys = self.lease_keys(*id).len();
+            if self.leases.contains_key(id) && keys > room && !revoked.is_empty() {
+                left.push(*id);
+            } else if self.leases.remove(id).is_some() {
+                room = room.saturating_sub(keys);
                 let mut draft = self.draft();
                 for key in self.lease_keys(*id) {
                     draft.delete(&DeleteRange { keys: KeyRange::One(key), prev_kv: false });
@@ -96,8 +101,18 @@ impl Model {
         }
         match ids.first() {
             Some(id) if revoked.is_empty() => Err(Refusal::LeaseNotFound(*id)),
-            _ => Ok(Answer::LeaseRevoke(LeaseRevokeAnswer { revision: self.revision(), revoked })),
+            _ => Ok(Answer::LeaseRevoke(LeaseRevokeAnswer { revision: self.revision(), revoked, left })),
         }
+    }
+
+    fn checkpoint(&mut self, remaining: &[(LeaseId, Option<Duration>)]) -> Answer {
+        let known = remaining.iter().filter(|(id, _)| self.leases.contains_key(id)).copied().collect();
+        for (id, remaining) in remaining {
+            if let Some(lease) = self.leases.get_mut(id) {
+                lease.remaining = remaining.filter(|remaining| *remaining < lease.ttl);
+            }
+        }
+        Answer::LeaseCheckpoint(LeaseCheckpointAnswer { revision: self.revision(), remaining: known })
     }
 
     fn compact(&mut self, asked: i64) -> Result<Answer, Refusal> {

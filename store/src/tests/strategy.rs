@@ -108,5 +108,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         1 => vec(1..4_i64, 1..3).prop_map(|ids| {
             Command::LeaseRevoke(LeaseRevoke { ids: ids.into_iter().map(lease).collect() })
         }),
+        1 => vec((1..5_i64, option::of(0..120_u64)), 0..4).prop_map(|remaining| {
+            let seconds = |(id, left): (i64, Option<u64>)| (lease(id), left.map(Duration::from_secs));
+            Command::LeaseCheckpoint(LeaseCheckpoint { remaining: remaining.into_iter().map(seconds).collect() })
+        }),
     ]
 }

@@ -1,14 +1,12 @@
 //! Out of an engine.
 
-use std::{collections::BTreeMap, time::Duration};
-
 use bytes::Bytes;
 use engine::{Cursor, Read};
-use types::{LeaseId, Revision};
+use types::Revision;
 
 use super::Step;
 use crate::{
-    Alarm, Auth, Change, Member, StoreError,
+    Alarm, Auth, Change, Lease, Member, StoreError,
     alarm::Alarms,
     auth,
     layout::{self, Compacted, HISTORY, KEYS, Point, Row, Written, corrupt},
@@ -53,12 +51,12 @@ impl<'a, R: Read> Export<'a, R> {
         self.swept.number()
     }
 
-    /// All leases, and how long each lives unless it is renewed.
+    /// All leases, by id.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn leases(&self) -> Result<BTreeMap<LeaseId, Duration>, StoreError> {
-        layout::leases(self.from)
+    pub fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        Ok(layout::leases(self.from)?.into_values().collect())
     }
 
     /// The alarms that are raised.

@@ -3,10 +3,7 @@
 //! - Steps come in the order of history. Each is told which version it replaces, as apply would have told it.
 //! - Nothing is checked that the store does not lean on: what was agreed elsewhere is taken as it is.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use engine::{Batch, Cursor, Durability, Engine};
@@ -14,7 +11,7 @@ use types::{LeaseId, Revision};
 
 use super::Step;
 use crate::{
-    Alarm, Auth, Change, StoreError,
+    Alarm, Auth, Change, Lease, StoreError,
     layout::{self, HISTORY, KEYS, Meta, Point, Row, Written, corrupt},
 };
 
@@ -117,10 +114,10 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// [`LoadError::Store`] if the engine fails.
-    pub fn lease(&mut self, id: LeaseId, ttl: Duration) -> Result<(), LoadError> {
+    pub fn lease(&mut self, lease: &Lease) -> Result<(), LoadError> {
         assert!(self.last.is_none(), "leases come before steps");
-        self.batch.put(layout::LEASES, layout::lease_key(id), layout::lease_value(ttl));
-        self.leases.insert(id);
+        self.batch.put(layout::LEASES, layout::lease_key(lease.id), layout::lease_value(lease));
+        self.leases.insert(lease.id);
         self.flush_when_full()
     }
 

@@ -22,8 +22,8 @@ fn moved(from: &Engine) -> (Engine, Loaded) {
     let (pinned, to) = (from.pin(), Engine::in_memory(Store::SPACES));
     let export = Export::new(&pinned).expect("readable");
     let mut load = Load::new(&to).expect("empty");
-    for (id, ttl) in export.leases().expect("readable") {
-        load.lease(id, ttl).expect("the engine works");
+    for lease in export.leases().expect("readable") {
+        load.lease(&lease).expect("the engine works");
     }
     for alarm in export.alarms().expect("readable") {
         load.alarm(alarm).expect("the engine works");
@@ -112,7 +112,8 @@ fn delete(key: &'static str, at: i64, place: u32) -> Step {
 fn loaded(steps: &[Step], compacted: Option<i64>) -> Result<(Engine, Loaded), LoadError> {
     let engine = Engine::in_memory(Store::SPACES);
     let mut load = Load::new(&engine)?;
-    load.lease(LeaseId::new(1).expect("not 0"), std::time::Duration::from_secs(9))?;
+    let ttl = std::time::Duration::from_secs(9);
+    load.lease(&crate::Lease { id: LeaseId::new(1).expect("not 0"), ttl, remaining: None })?;
     steps.iter().try_for_each(|step| load.step(step))?;
     let loaded = load.finish(compacted, None)?;
     Ok((engine, loaded))

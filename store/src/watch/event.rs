@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use types::Revision;
+use types::{LeaseId, Revision};
 
 use crate::{KeyValue, StoreError, layout, view::Shared, watch::Filter};
 
@@ -118,6 +118,35 @@ impl Event {
         };
         self.previous.get_or_init(|| read);
         Ok(())
+    }
+}
+
+/// What the writer tells of a revision.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// All that happened.
+    Events(Arc<RevisionEvents>),
+    /// A lease has ended with so many keys that they are read by whoever passes it on.
+    Ended {
+        /// The revision that deletes the keys.
+        revision: Revision,
+        lease: LeaseId,
+    },
+}
+
+impl Told {
+    pub(super) fn revision(&self) -> Revision {
+        match self {
+            Self::Events(events) => events.revision,
+            Self::Ended { revision, .. } => *revision,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Events(events) => events.bytes,
+            Self::Ended { .. } => 0,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use types::Revision;
 
-use super::{RevisionEvents, WatchHub};
+use super::{Told, WatchHub};
 use crate::{QueueLimits, StoreError};
 
 /// The writer's end. Dropping it ends the hub.
@@ -39,7 +39,7 @@ struct State {
 /// What was published since the dispatcher looked last.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    pub(super) revisions: Vec<Arc<RevisionEvents>>,
+    pub(super) revisions: Vec<Told>,
     /// The first revision that found the queue full; none from it on is in `revisions`.
     pub(super) missed: Option<Revision>,
     /// The revision that is published, if that is news.
@@ -64,7 +64,7 @@ impl Feed {
     }
 
     /// Hands over what was published: `through` is the revision that is published now.
-    pub(crate) fn push(&self, revisions: impl Iterator<Item = Arc<RevisionEvents>>, through: Revision) {
+    pub(crate) fn push(&self, revisions: impl Iterator<Item = Told>, through: Revision) {
         let mut state = self.queue.state.lock();
         for revision in revisions {
             state.news.add(revision, self.limits);
@@ -76,14 +76,14 @@ impl Feed {
 }
 
 impl News {
-    fn add(&mut self, revision: Arc<RevisionEvents>, limits: QueueLimits) {
+    fn add(&mut self, told: Told, limits: QueueLimits) {
         let full = self.revisions.len() >= limits.revisions || (self.bytes >= limits.bytes && self.bytes > 0);
         if self.missed.is_none() && full {
-            self.missed = Some(revision.revision);
+            self.missed = Some(told.revision());
         }
         if self.missed.is_none() {
-            self.bytes += revision.bytes;
-            self.revisions.push(revision);
+            self.bytes += told.bytes();
+            self.revisions.push(told);
         }
     }
 }

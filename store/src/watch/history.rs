@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use types::Revision;
+use engine::Read;
+use types::{LeaseId, Revision};
 
 use super::{Change, Event, RevisionEvents};
 use crate::{
@@ -66,6 +67,36 @@ pub(super) fn read(
     cursor.status()?;
     stretch.add(reading);
     Ok(stretch)
+}
+
+/// The deletes of a lease that ended with many keys, wherever its deleting has come to by now; `None` if some may be
+/// compacted.
+pub(super) fn ended(
+    shared: &Shared,
+    revision: Revision,
+    lease: LeaseId,
+) -> Result<Option<Arc<RevisionEvents>>, StoreError> {
+    let pinned = shared.engine.pin();
+    let mut events = Vec::new();
+    let mut cursor = pinned.cursor(layout::HISTORY)?;
+    cursor.seek(&layout::history_key(layout::Point { revision, place: 0 }));
+    while let Some((key, row)) = cursor.entry() {
+        if layout::history_point(key)?.revision != revision {
+            break;
+        }
+        let Written { key, superseded, .. } = Written::decode(row)?;
+        let change = Change::Delete { key: Bytes::copy_from_slice(key), revision };
+        events.push(Event::new(change, superseded.map(|point| point.revision)));
+        cursor.next();
+    }
+    cursor.status()?;
+    // What has no delete yet is attached still; nothing else can be before the lease is granted anew.
+    if layout::endings(&pinned)?.iter().any(|ending| ending.revision == revision) {
+        let keys = layout::attached(&pinned, lease)?;
+        events.extend(keys.into_iter().map(|key| Event::replacing_newest(Change::Delete { key, revision })));
+    }
+    let is_whole = shared.published().compacted.0 < revision.get();
+    Ok(is_whole.then(|| RevisionEvents::new(revision, events)))
 }
 
 impl Stretch {

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use types::{KeyRange, Revision};
 
-use super::{Events, RevisionEvents, WatchStream, feed::News, interest::Interest};
+use super::{Events, RevisionEvents, Told, WatchStream, feed::News, history, interest::Interest};
 use crate::{QueueLimits, StoreError, ending::Endings, view::Shared};
 
 /// Revisions that are dispatched before streams may come and go again.
@@ -181,18 +181,37 @@ impl WatchHub {
 
     /// Queues what was published for the streams that it matches.
     pub(super) fn dispatch(&self, news: &News) {
-        for revisions in news.revisions.chunks(REVISIONS_PER_LOCK) {
+        for told in news.revisions.chunks(REVISIONS_PER_LOCK) {
+            let events: Vec<_> = told.iter().map(|told| self.events(told)).collect();
             let mut registry = self.core.registry.lock();
-            for revision in revisions {
-                registry.dispatch(revision, self.core.shared.limits.watch_queue);
+            for (told, events) in told.iter().zip(events) {
+                match events {
+                    Some(events) => registry.dispatch(&events, self.core.shared.limits.watch_queue),
+                    None => registry.miss(told.revision()),
+                }
             }
         }
         let mut registry = self.core.registry.lock();
         if let Some(missed) = news.missed {
-            registry.inboxes.values().for_each(|inbox| inbox.miss(missed));
+            registry.miss(missed);
         }
         registry.dispatched = news.through.map_or(registry.dispatched, |through| through.max(registry.dispatched));
         self.core.dispatched.send_replace(registry.dispatched);
+    }
+
+    /// What happened in a revision; `None` if that is only in history, for those who want to know.
+    fn events(&self, told: &Told) -> Option<Arc<RevisionEvents>> {
+        match told {
+            Told::Events(events) => Some(Arc::clone(events)),
+            Told::Ended { .. } if self.core.registry.lock().inboxes.is_empty() => None,
+            Told::Ended { revision, lease } => match history::ended(&self.core.shared, *revision, *lease) {
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::error!(%error, %revision, "cannot read what a lease took with it");
+                    None
+                }
+            },
+        }
     }
 
     /// Ends all streams, those to come too.
@@ -278,6 +297,12 @@ impl Registry {
             inbox.push(revision, limits);
         }
         self.dispatched = revision.revision;
+    }
+
+    /// All streams read from history from this revision on.
+    fn miss(&mut self, revision: Revision) {
+        self.inboxes.values().for_each(|inbox| inbox.miss(revision));
+        self.dispatched = self.dispatched.max(revision);
     }
 }
 

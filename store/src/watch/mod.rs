@@ -25,8 +25,8 @@ mod tests;
 
 use types::{KeyRange, Revision};
 
-pub(crate) use event::RevisionEvents;
 pub use event::{Change, Event};
+pub(crate) use event::{RevisionEvents, Told};
 pub(crate) use feed::Feed;
 pub use hub::{WatchHub, WatchLoad};
 pub use stream::{Delivery, DuplicateWatch, Events, WatchStream};
