@@ -31,7 +31,7 @@ pub(crate) const VALUE_BYTES_MAX: usize = (1 << 31) - 2;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
-const META_BYTES: usize = 64;
+pub(crate) const META_BYTES: usize = 64;
 /// The checksum covers all that is before it.
 const CHECKED_BYTES: usize = META_BYTES - 8;
 
@@ -133,7 +133,7 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The checksum of a meta page: FNV-1a, 64 bits.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     const OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01B3;
     bytes.iter().fold(OFFSET, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))

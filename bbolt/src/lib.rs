@@ -14,6 +14,8 @@
 mod check;
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod page;
 mod reader;
 mod tree;

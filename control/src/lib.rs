@@ -12,6 +12,8 @@
 mod ads;
 mod api;
 mod compile;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod mesh;
 mod model;
 mod peer;

@@ -17,6 +17,8 @@ mod config;
 mod core;
 mod election;
 mod expiry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 mod ids;
 mod kv;

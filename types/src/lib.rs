@@ -6,6 +6,8 @@
 //! - Nothing here does IO, reads a clock or draws randomness.
 
 mod durations;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identity;
 mod key_range;
 mod revision;

@@ -26,7 +26,7 @@ pub(crate) enum Malformed {
 
 /// The message that a request's body stands for. An empty body is an empty message; what follows the first JSON value is
 /// not looked at.
-pub(super) fn read(message: &MessageDescriptor, json: &[u8]) -> Result<Bytes, Malformed> {
+pub(crate) fn read(message: &MessageDescriptor, json: &[u8]) -> Result<Bytes, Malformed> {
     if json.iter().all(u8::is_ascii_whitespace) {
         return Ok(Bytes::new());
     }
@@ -44,7 +44,7 @@ pub(super) fn read(message: &MessageDescriptor, json: &[u8]) -> Result<Bytes, Ma
 ///
 /// # Errors
 /// If `encoded` is no such message.
-pub(super) fn write(message: &MessageDescriptor, encoded: impl Buf, json: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(crate) fn write(message: &MessageDescriptor, encoded: impl Buf, json: &mut Vec<u8>) -> Result<(), Malformed> {
     let invalid = |reason: String| Malformed::Invalid(reason);
     let message = DynamicMessage::decode(message.clone(), encoded).map_err(|error| invalid(error.to_string()))?;
     let options = SerializeOptions::new().use_proto_field_name(true);
@@ -54,7 +54,7 @@ pub(super) fn write(message: &MessageDescriptor, encoded: impl Buf, json: &mut V
 
 /// Cuts a stream of JSON objects into the objects, however it arrives.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     bytes_max: usize,
     buffer: BytesMut,
     /// Bytes of `buffer` that were looked at.
@@ -73,12 +73,12 @@ enum Text {
 
 impl Objects {
     /// `bytes_max`: the longest object.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, buffer: BytesMut::new(), scanned: 0, depth: 0, string: Text::Outside }
     }
 
     /// Takes in what arrived.
-    pub(super) fn push(&mut self, arrived: &[u8]) {
+    pub(crate) fn push(&mut self, arrived: &[u8]) {
         self.buffer.extend_from_slice(arrived);
     }
 
@@ -86,7 +86,7 @@ impl Objects {
     ///
     /// # Errors
     /// What arrived is no object, or one that is too long. There is no next one then.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
         if self.depth == 0 {
             let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.buffer.advance(blank);
@@ -108,7 +108,7 @@ impl Objects {
     }
 
     /// Whether nothing of an object is left when the stream ends.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.buffer.is_empty()
     }
 

@@ -10,7 +10,7 @@
 mod access;
 mod gateway;
 mod health;
-mod json;
+pub(crate) mod json;
 mod paths;
 mod raw;
 mod reply;

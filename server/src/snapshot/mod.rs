@@ -15,8 +15,8 @@ mod digest;
 mod export;
 mod face;
 mod restore;
-mod schema;
-mod source;
+pub(crate) mod schema;
+pub(crate) mod source;
 mod status;
 mod users;
 
@@ -32,6 +32,8 @@ pub use status::{SnapshotStatus, snapshot_status};
 
 pub(crate) use export::{About, save};
 pub(crate) use face::{Snapshots, stream};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use restore::fill;
 
 /// Why there is no snapshot, or no data directory of one.
 #[derive(Debug, thiserror::Error)]

@@ -113,19 +113,29 @@ fn trust_domain(ledger: &LedgerView) -> Result<Option<TrustDomain>, SnapshotErro
 fn load(restore: &Restore, dir: &Path, mut progress: impl FnMut(Progress)) -> Result<Loaded, SnapshotError> {
     let verified = |bytes| progress(Progress::Verified(bytes));
     let source = Source::open(&restore.snapshot, !restore.skip_hash_check, verified)?;
-    know_all_buckets(&source)?;
-    let meta = source.meta()?;
     let state = open_state(dir.join(STATE)).map_err(no_member)?;
-    load_ours(&source, &state)?;
-    let mut load = Load::new(&state)?;
-    load.auth(&users::read(&source)?);
-    load_leases(&source, &mut load)?;
+    fill(&source, &state, restore.bump_revision, progress)
+}
+
+/// Writes what a file holds to an engine that holds nothing.
+pub(crate) fn fill(
+    source: &Source,
+    state: &Engine,
+    bump_revision: Option<u64>,
+    progress: impl FnMut(Progress),
+) -> Result<Loaded, SnapshotError> {
+    know_all_buckets(source)?;
+    let meta = source.meta()?;
+    load_ours(source, state)?;
+    let mut load = Load::new(state)?;
+    load.auth(&users::read(source)?);
+    load_leases(source, &mut load)?;
     source.visit_values(ALARM, |key, _| {
         Ok(load.alarm(read_alarm(key).ok_or_else(|| wrong(ALARM, "an entry is no alarm"))?)?)
     })?;
-    let last = load_keys(&source, &mut load, progress)?;
+    let last = load_keys(source, &mut load, progress)?;
     let Meta { finished, .. } = meta;
-    let compacted = match restore.bump_revision {
+    let compacted = match bump_revision {
         None => meta.compacted(),
         Some(bump) => Some(last.max(meta.compacted().unwrap_or(1)).saturating_add_unsigned(bump)),
     };
@@ -144,8 +154,7 @@ fn know_all_buckets(source: &Source) -> Result<(), SnapshotError> {
 
 fn load_leases(source: &Source, load: &mut Load<'_>) -> Result<(), SnapshotError> {
     source.visit_values(LEASE, |key, value| {
-        let (id, ttl) = read_lease(key, value).ok_or_else(|| wrong(LEASE, "an entry is no lease"))?;
-        Ok(load.lease(id, ttl)?)
+        Ok(load.lease(&read_lease(key, value).ok_or_else(|| wrong(LEASE, "an entry is no lease"))?)?)
     })
 }
 

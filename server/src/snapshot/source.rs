@@ -12,13 +12,13 @@ use super::{
 };
 
 /// A snapshot's file.
-pub(super) struct Source {
+pub(crate) struct Source {
     database: Database<File>,
 }
 
 impl Source {
     /// Opens a file, after its checksum was compared if `verified`. `seen` is told how many bytes of it were read for that.
-    pub(super) fn open(path: &Path, verified: bool, seen: impl FnMut(u64)) -> Result<Self, SnapshotError> {
+    pub(crate) fn open(path: &Path, verified: bool, seen: impl FnMut(u64)) -> Result<Self, SnapshotError> {
         let file = File::open(path).map_err(io_error(path))?;
         if verified {
             verify(&file, seen)?;
@@ -27,12 +27,12 @@ impl Source {
     }
 
     /// Bytes of its pages.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.database.bytes()
     }
 
     /// The names of its buckets.
-    pub(super) fn buckets(&self) -> Result<Vec<Vec<u8>>, SnapshotError> {
+    pub(crate) fn buckets(&self) -> Result<Vec<Vec<u8>>, SnapshotError> {
         let (mut names, mut entries) = (Vec::new(), self.database.root().entries()?);
         while let Some(entry) = entries.next()? {
             names.push(entry.key.to_vec());
@@ -41,7 +41,7 @@ impl Source {
     }
 
     /// Visits a bucket's entries in order; none if there is no such bucket. A bucket in a bucket has no value.
-    pub(super) fn visit(
+    pub(crate) fn visit(
         &self,
         bucket: &[u8],
         mut visit: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), SnapshotError>,
@@ -59,7 +59,7 @@ impl Source {
     }
 
     /// Visits a bucket that holds values alone.
-    pub(super) fn visit_values(
+    pub(crate) fn visit_values(
         &self,
         bucket: &str,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), SnapshotError>,
@@ -69,7 +69,7 @@ impl Source {
         })
     }
 
-    pub(super) fn meta(&self) -> Result<Meta, SnapshotError> {
+    pub(crate) fn meta(&self) -> Result<Meta, SnapshotError> {
         let mut meta = Meta::default();
         self.visit_values(META, |key, value| meta.read(key, value).map_err(|what| wrong(META, what)))?;
         Ok(meta)
@@ -77,6 +77,6 @@ impl Source {
 }
 
 /// An entry that etcd does not write.
-pub(super) fn wrong(bucket: &str, what: &'static str) -> SnapshotError {
+pub(crate) fn wrong(bucket: &str, what: &'static str) -> SnapshotError {
     SnapshotError::Entry { bucket: bucket.to_owned(), what }
 }

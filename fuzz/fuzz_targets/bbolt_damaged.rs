@@ -1,0 +1,4 @@
+//! etcd's database file with bytes changed here and there, and checksums that hide it.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bbolt::fuzzing::damaged(bytes));
