@@ -6,7 +6,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::etcdserverpb::ResponseHeader;
 use raft::{ClusterId, MemberId, Raft};
-use store::{Actor, Alarm, AlarmChange, AlarmKind, Answer, AuthCommand, Command, Failure, Lessor, Refusal, View};
+use store::{
+    Access, Actor, Alarm, AlarmChange, AlarmKind, Answer, AuthCommand, Command, Failure, Lessor, Range, RangeAnswer,
+    Refusal, View,
+};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
@@ -27,6 +30,8 @@ use crate::{
 
 /// Walks over many keys that may run at once, each on a thread that may block; more wait.
 const LONG_READS_MAX: usize = 64;
+/// Most keys that are read on a serving thread, if memory has them: less work than to send them.
+const KEYS_AT_ONCE_MAX: usize = 2_000;
 
 /// One running member, as its faces see it.
 #[derive(Debug)]
@@ -171,6 +176,22 @@ impl Core {
         let view = self.view.clone();
         let outcome = tokio::task::spawn_blocking(move || read(&view)).await;
         outcome.map_err(|error| Status::unknown(error.to_string()))?.map_err(|failure| failed(&failure))
+    }
+
+    /// The keys of a range that an actor may read: at once if that takes no disk, else where blocking hurts nobody.
+    pub(crate) async fn read_range(&self, actor: Actor, range: Range) -> Result<RangeAnswer, Status> {
+        let is_walk = !matches!(range.keys, KeyRange::One(_));
+        if is_walk {
+            let may = |access: &Access<'_>| Ok(access.read(&range.keys)?);
+            let at_once = self.view.read_as(&actor, may, |view| view.range_at_once(&range, KEYS_AT_ONCE_MAX));
+            if let Some(answer) = at_once.map_err(|failure| failed(&failure))? {
+                return Ok(answer);
+            }
+        }
+        self.read(is_walk, move |view| {
+            view.read_as(&actor, |access| Ok(access.read(&range.keys)?), |view| view.range(&range))
+        })
+        .await
     }
 
     /// How long a request may wait for the cluster. Source: etcd `ServerConfig.ReqTimeout`.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use proto::etcdserverpb::{self as pb, kv_server::Kv, request_op};
 use store::{Answer, Command, Compact};
 use tonic::{Request, Response, Status};
-use types::KeyRange;
 
 use crate::{auth::Caller, core::Core, range_stream, status::refused, wire};
 
@@ -27,11 +26,7 @@ impl Kv for KvFace {
         if !serializable {
             self.core.confirm_read().await?;
         }
-        let is_walk = !matches!(range.keys, KeyRange::One(_));
-        let answer = self.core.read(is_walk, move |view| {
-            view.read_as(&actor, |access| Ok(access.read(&range.keys)?), |view| view.range(&range))
-        });
-        let answer = answer.await?;
+        let answer = self.core.read_range(actor, range).await?;
         let header = self.core.header(answer.revision);
         Ok(Response::new(wire::range_response(answer, header)))
     }

@@ -35,6 +35,7 @@ mod settle;
 mod snapshot;
 mod space;
 mod status;
+mod unary;
 mod urls;
 mod watch;
 mod wire;

@@ -6,8 +6,8 @@ use ca::Ledger;
 use engine::{Engine, Options};
 use parking_lot::Mutex;
 use proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, lease_server::LeaseServer,
+    maintenance_server::MaintenanceServer,
 };
 use proto::{v3electionpb::election_server::ElectionServer, v3lockpb::lock_server::LockServer};
 use raft::{Raft, RaftError};
@@ -39,7 +39,8 @@ use crate::{
     settle,
     snapshot::{self, SnapshotError, Snapshots},
     space::{self, Space},
-    watch::WatchFace,
+    unary::KvService,
+    watch::{WatchFace, WatchServer},
 };
 
 /// A request may be this much longer than the command in it. Source: etcd `grpcOverheadBytes`.
@@ -156,7 +157,8 @@ impl Member {
 
     /// `routes`, which are [`Member::routes`] and what else stands beside them, with their calls counted.
     pub fn grpc(&self, routes: Routes) -> GrpcFace {
-        GrpcFace::new(routes, Arc::clone(&self.core.calls))
+        let kv = Gates::new(Arc::clone(&self.core), Side::Clients).guard(self.kv(&self.core.config.store));
+        GrpcFace::new(routes, Some(kv), Arc::clone(&self.core.calls))
     }
 
     /// What the member says over HTTP. The JSON gateway calls `services`, and counts where they count.
@@ -177,18 +179,22 @@ impl Member {
         self.services(Side::ControlPlane, &limits)
     }
 
+    fn kv(&self, limits: &store::Limits) -> KvService {
+        let face = KvFace { core: Arc::clone(&self.core), limits: limits.clone() };
+        KvService::new(face, limits.request_bytes_max + REQUEST_OVERHEAD_BYTES)
+    }
+
     fn services(&self, side: Side, limits: &store::Limits) -> Routes {
         let (core, limits) = (&self.core, limits.clone());
-        let request_bytes = limits.request_bytes_max + REQUEST_OVERHEAD_BYTES;
         let kv = KvFace { core: Arc::clone(core), limits: limits.clone() };
+        let service = self.kv(&limits);
         let lease = LeaseFace { core: Arc::clone(core), limits };
         let snapshots = self.snapshots.clone();
         let maintenance = MaintenanceFace { core: Arc::clone(core), state: self.state.clone(), snapshots };
         let sessions = Sessions { core: Arc::clone(core), kv: kv.clone(), lease: lease.clone() };
-        let sized = |kv: KvServer<_>| kv.max_decoding_message_size(request_bytes).max_encoding_message_size(usize::MAX);
         Gates::new(Arc::clone(core), side)
-            .offer(sized(KvServer::new(kv)))
-            .offer(WatchServer::new(WatchFace(Arc::clone(core))).max_encoding_message_size(usize::MAX))
+            .offer(service)
+            .offer(WatchServer::new(WatchFace(Arc::clone(core))))
             .offer(LeaseServer::new(lease).max_encoding_message_size(usize::MAX))
             .offer(ClusterServer::new(ClusterFace(Arc::clone(core))))
             .offer(MaintenanceServer::new(maintenance))

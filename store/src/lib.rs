@@ -24,6 +24,7 @@ mod lessor;
 mod limits;
 mod living;
 mod member;
+mod recent;
 mod rows;
 mod snapshot;
 mod sweep;

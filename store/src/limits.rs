@@ -33,6 +33,8 @@ pub struct Limits {
     /// Whether and how history is compacted by itself. Source: etcd `--auto-compaction-mode`, `--auto-compaction-retention`
     /// (a retention of 0 is `None`). Default `None`.
     pub auto_compaction: Option<AutoCompaction>,
+    /// Bytes of the versions that are kept in memory because they were written or read lately. Default 64 MiB.
+    pub recent_bytes_max: usize,
     /// Rows of history that a sweep looks at before it pauses. Default 1024.
     pub sweep_rows: usize,
     /// How long a sweep pauses. Default 10 ms.
@@ -68,6 +70,7 @@ impl Default for Limits {
             watch_feed: QueueLimits { revisions: 65_536, bytes: 64 << 20 },
             quota_backend_bytes: 0,
             auto_compaction: None,
+            recent_bytes_max: 64 << 20,
             sweep_rows: 1024,
             sweep_pause: Duration::from_millis(10),
         }

@@ -30,8 +30,9 @@ use crate::{
     auth::KeySet,
     ending::Endings,
     layout::{self, Compacted},
-    living::{self, Living},
+    living::{self, Living, Newest},
     member::Members,
+    recent::Recent,
     snapshot::Snapshot,
 };
 
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) head: RwLock<Head>,
+    pub(crate) recent: Recent,
     pub(crate) leases: RwLock<BTreeMap<LeaseId, Lease>>,
     pub(crate) alarms: RwLock<Alarms>,
     pub(crate) members: RwLock<Members>,
@@ -102,6 +104,20 @@ impl Shared {
         while self.endings.borrow().unsettled().is_some_and(|first| first <= through) {
             std::thread::sleep(HISTORY_POLL);
         }
+    }
+
+    /// The row of a version; `None` if it is swept.
+    pub(crate) fn version(&self, versions: &[u8], newest: Newest) -> Result<Option<Bytes>, StoreError> {
+        if let Some(row) = self.recent.get(newest.point()) {
+            return Ok(Some(row));
+        }
+        let mut key = Vec::with_capacity(versions.len() + layout::REVISION_BYTES);
+        layout::version_key_at(&mut key, versions, newest.modified);
+        let row = self.engine.get(layout::KEYS, &key)?;
+        if let Some(row) = &row {
+            self.recent.insert(newest.point(), row.clone());
+        }
+        Ok(row)
     }
 
     /// What is published, with cursors that miss nothing of it.
@@ -148,6 +164,14 @@ impl View {
             Some(answer) => Ok(answer),
             None => self.shared.snapshot()?.range(range),
         }
+    }
+
+    /// What [`View::range`] would give if that takes no disk and at most `keys_max` keys; else `None`. Does not block.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if what is in memory is damaged.
+    pub fn range_at_once(&self, range: &Range, keys_max: usize) -> Result<Option<RangeAnswer>, Failure> {
+        Ok(living::remembered(&self.shared, range, keys_max)?)
     }
 
     /// Runs a transaction that only reads, all of it at the published revision.

@@ -134,8 +134,14 @@ impl Gates {
             + Sync
             + 'static,
     {
-        self.routes = self.routes.add_service(Gated { core: Arc::clone(&self.core), side: self.side, service });
+        let guarded = self.guard(service);
+        self.routes = self.routes.add_service(guarded);
         self
+    }
+
+    /// A service behind the gate.
+    pub(crate) fn guard<S>(&self, service: S) -> Gated<S> {
+        Gated { core: Arc::clone(&self.core), side: self.side, service }
     }
 
     pub(crate) fn into_routes(self) -> Routes {
@@ -146,8 +152,8 @@ impl Gates {
 type Answering = BoxFuture<Response<Body>, Infallible>;
 
 /// One service behind the gate.
-#[derive(Clone)]
-struct Gated<S> {
+#[derive(Clone, Debug)]
+pub(crate) struct Gated<S> {
     core: Arc<Core>,
     side: Side,
     service: S,

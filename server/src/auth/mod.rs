@@ -27,6 +27,6 @@ pub use config::{AuthConfig, JwtConfig, SignMethod, TokenConfig};
 pub use jwt::KeyError;
 
 pub(crate) use caller::Caller;
-pub(crate) use gate::{Authenticator, Gates, Side};
+pub(crate) use gate::{Authenticator, Gated, Gates, Side};
 pub(crate) use service::AuthFace;
 pub(crate) use simple::{News, SimpleTokens};

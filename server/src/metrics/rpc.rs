@@ -21,6 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
@@ -30,6 +31,10 @@ use tower::Service;
 use types::Durations;
 
 use super::text::Page;
+use crate::{
+    auth::Gated,
+    unary::{KV_PATHS, KvService},
+};
 
 /// gRPC's codes, by number.
 const CODES: [&str; 17] = [
@@ -181,19 +186,21 @@ fn labels(method: &[String; 3]) -> [(&str, &str); 3] {
 #[derive(Clone, Debug)]
 pub struct GrpcFace {
     routes: Routes,
+    /// Asked before `routes`, since most calls are for it.
+    kv: Option<Gated<KvService>>,
     calls: Arc<Calls>,
     shard: Arc<Shard>,
 }
 
 impl GrpcFace {
-    pub(crate) fn new(routes: Routes, calls: Arc<Calls>) -> Self {
+    pub(crate) fn new(routes: Routes, kv: Option<Gated<KvService>>, calls: Arc<Calls>) -> Self {
         let shard = calls.shard();
-        Self { routes: routes.prepare(), calls, shard }
+        Self { routes: routes.prepare(), kv, calls, shard }
     }
 
     /// `routes` that are none of the client port's: nobody counts their calls.
     pub fn uncounted(routes: Routes) -> Self {
-        Self::new(routes, Arc::new(Calls::new(false)))
+        Self::new(routes, None, Arc::new(Calls::new(false)))
     }
 
     /// Answers one call.
@@ -209,13 +216,19 @@ impl GrpcFace {
         let begun = self.shard.seconds.as_ref().map(|_| Instant::now());
         let request = request.map(|body| Question { body, shard: Arc::clone(&self.shard) });
         let call = Call { shard: Arc::clone(&self.shard), method, begun };
-        Answering { answer: self.routes.clone().call(request), call: Some(call) }
+        let answer = match &self.kv {
+            Some(kv) if request.uri().path().starts_with(KV_PATHS) => {
+                Either::Right(kv.clone().call(request.map(Body::new)))
+            }
+            Some(_) | None => Either::Left(self.routes.clone().call(request)),
+        };
+        Answering { answer, call: Some(call) }
     }
 
     /// The same services with counters of their own.
     #[must_use]
     pub fn for_thread(&self) -> Self {
-        Self { routes: self.routes.clone(), calls: Arc::clone(&self.calls), shard: self.calls.shard() }
+        Self { shard: self.calls.shard(), ..self.clone() }
     }
 }
 
@@ -270,10 +283,11 @@ impl Drop for Call {
     }
 }
 
+type AnswerOf<S> = <S as Service<Request<Body>>>::Future;
+
 /// An answer on its way.
-#[derive(Debug)]
 pub struct Answering {
-    answer: <Routes as Service<Request<Body>>>::Future,
+    answer: Either<AnswerOf<Routes>, AnswerOf<Gated<KvService>>>,
     call: Option<Call>,
 }
 

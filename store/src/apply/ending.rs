@@ -70,7 +70,7 @@ impl Store {
             batch.delete(layout::ATTACHED, layout::attached_key(lease, &key));
             let versions = Bytes::from(layout::versions_of(&key));
             let before = || self.shared.head.read().living.get(&versions);
-            self.overlay.end((row_key, row), versions.clone(), revision, before);
+            self.overlay.end((row_key, row), versions.clone(), (revision, replaced.point()), before);
             self.overlay.detach(lease, key);
             ending.place += 1;
         }

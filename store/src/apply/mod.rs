@@ -37,6 +37,7 @@ use crate::{
     layout::{self, Compacted},
     living::{Living, Newest},
     member::Members,
+    recent::Recent,
     snapshot::Snapshot,
     view::{Head, Published, Shared},
     watch::{Feed, Told},
@@ -90,6 +91,7 @@ impl Store {
             endings: watch::Sender::new(endings.clone()),
             auth: ArcSwap::new(Arc::clone(&auth)),
             leases: RwLock::new(layout::leases(&engine)?),
+            recent: Recent::new(limits.recent_bytes_max),
             swept_rows: AtomicU64::new(0),
             swept: watch::Sender::new(layout::swept(&engine)?),
             compacted: watch::Sender::new(published.compacted),
@@ -161,12 +163,14 @@ impl Store {
         if !Arc::ptr_eq(&self.auth, &self.shared.auth.load()) {
             self.shared.auth.store(Arc::clone(&self.auth));
         }
+        self.overlay.publish_fresh(&self.shared.recent);
         {
             let mut head = self.shared.head.write();
             head.published = published;
             head.is_settled = self.endings.is_empty();
             self.overlay.publish_living(&mut head.living);
         }
+        self.overlay.forget_superseded(&self.shared.recent);
         self.overlay.clear();
         self.feed.push(self.events.drain(..), self.revision);
         self.shared

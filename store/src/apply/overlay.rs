@@ -9,7 +9,9 @@ use types::{LeaseId, Revision};
 
 use crate::{
     Lease,
+    layout::{self, Point},
     living::{Living, Newest},
+    recent::Recent,
 };
 
 /// Laid over the engine and the published leases.
@@ -18,6 +20,9 @@ pub(super) struct Overlay {
     rows: BTreeMap<Bytes, Bytes>,
     /// The newest version of each key that was written, by what all its versions start with; `None` if it was deleted.
     living: BTreeMap<Bytes, Option<Newest>>,
+    /// The rows of the versions that it wrote and that hold a value.
+    fresh: Vec<(Point, Bytes)>,
+    superseded: Vec<Point>,
     leases: BTreeMap<LeaseId, Option<Lease>>,
     attached: BTreeMap<LeaseId, BTreeMap<Bytes, bool>>,
 }
@@ -29,28 +34,42 @@ impl Overlay {
     }
 
     /// A version was written, `newest` of its key; `None` if it deletes it.
-    pub(super) fn write(&mut self, key: Bytes, versions: Bytes, row: Bytes, newest: Option<Newest>) {
+    pub(super) fn write(
+        &mut self,
+        (key, row): (Bytes, Bytes),
+        versions: Bytes,
+        newest: Option<Newest>,
+        superseded: Option<Point>,
+    ) {
+        self.fresh.extend(newest.map(|newest| (newest.point(), row.clone())));
+        self.superseded.extend(superseded);
         self.rows.insert(key, row);
         self.living.insert(versions, newest);
     }
 
-    /// A key was deleted at a revision that may be older than that of its newest version; `before` finds the one that it had
-    /// before the batch.
+    /// A version was superseded by a delete at a revision that may be older than that of the key's newest version; `before`
+    /// finds the one that it had before the batch.
     pub(super) fn end(
         &mut self,
         (key, row): (Bytes, Bytes),
         versions: Bytes,
-        at: Revision,
+        (at, superseded): (Revision, Point),
         before: impl FnOnce() -> Option<Newest>,
     ) {
         self.rows.insert(key, row);
         let newest = self.newest(&versions, before);
+        self.superseded.push(superseded);
         self.living.insert(versions, newest.filter(|newest| newest.modified > at));
     }
 
     /// A row that the batch wrote.
-    pub(super) fn row(&self, key: &[u8]) -> Option<&Bytes> {
-        self.rows.get(key)
+    pub(super) fn row(&self, versions: &[u8], revision: Revision) -> Option<&Bytes> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        let mut key = Vec::with_capacity(versions.len() + layout::REVISION_BYTES);
+        layout::version_key_at(&mut key, versions, revision);
+        self.rows.get(&key[..])
     }
 
     /// The newest version of a key, given how to find the one it had before the batch.
@@ -66,6 +85,16 @@ impl Overlay {
                 None => living.remove(versions),
             }
         }
+    }
+
+    /// Makes what is about to be published quick to read.
+    pub(super) fn publish_fresh(&mut self, recent: &Recent) {
+        self.fresh.drain(..).for_each(|(point, row)| recent.insert(point, row));
+    }
+
+    /// Forgets what readers of the present do not ask for any more.
+    pub(super) fn forget_superseded(&mut self, recent: &Recent) {
+        self.superseded.drain(..).for_each(|point| recent.remove(point));
     }
 
     /// A lease, given how to find what it was before the batch.

@@ -5,14 +5,54 @@
 //! - All compares, nested ones too, are decided against the state before the transaction.
 //! - All that can be refused is refused before the first write.
 
+use std::slice;
+
+use bytes::Bytes;
 use engine::Batch;
+use types::KeyRange;
 
 use super::{Store, write::Writing};
 use crate::{
-    DeleteRange, Failure, Op, OpAnswer, Put, Range, StoreError, Txn, TxnAnswer,
+    Compare, CompareTarget, DeleteRange, Failure, Op, OpAnswer, Put, Range, StoreError, Txn, TxnAnswer,
     snapshot::{Snapshot, readable},
     validate,
 };
+
+/// The state before a transaction.
+struct Before<'s> {
+    store: &'s Store,
+    /// Taken when the first range is compared.
+    snapshot: Option<Snapshot<'s>>,
+}
+
+impl Before<'_> {
+    fn holds(&mut self, compares: &[Compare]) -> Result<bool, StoreError> {
+        for compare in compares {
+            let holds = match &compare.keys {
+                KeyRange::One(key) => self.holds_for(compare, key)?,
+                KeyRange::Between(..) | KeyRange::AtLeast(_) => {
+                    let snapshot = match &mut self.snapshot {
+                        Some(snapshot) => snapshot,
+                        None => self.snapshot.insert(self.store.snapshot(self.store.revision)?),
+                    };
+                    snapshot.holds(slice::from_ref(compare))?
+                }
+            };
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn holds_for(&self, compare: &Compare, key: &Bytes) -> Result<bool, StoreError> {
+        let with_value = matches!(compare.target, CompareTarget::Value(_));
+        Ok(match self.store.current(key, with_value)? {
+            Some(current) => compare.holds_for(current.modified, current.meta, current.value.as_deref().unwrap_or(&[])),
+            None => compare.holds_for_none(),
+        })
+    }
+}
 
 /// A transaction whose branch is chosen.
 struct Chosen<'a> {
@@ -30,7 +70,7 @@ enum Step<'a> {
 impl Store {
     pub(super) fn txn(&mut self, batch: &mut Batch, txn: &Txn) -> Result<TxnAnswer, Failure> {
         validate::no_double_write(txn)?;
-        let chosen = Chosen::choose(txn, &mut self.snapshot(self.revision)?)?;
+        let chosen = Chosen::choose(txn, &mut Before { store: self, snapshot: None })?;
         chosen.check(self)?;
         let mut writing = Writing::new(self, batch);
         let answer = chosen.run(&mut writing)?;
@@ -47,7 +87,7 @@ impl Store {
 }
 
 impl<'a> Chosen<'a> {
-    fn choose(txn: &'a Txn, before: &mut Snapshot<'_>) -> Result<Self, StoreError> {
+    fn choose(txn: &'a Txn, before: &mut Before<'_>) -> Result<Self, StoreError> {
         let succeeded = before.holds(&txn.compares)?;
         let ops = if succeeded { &txn.success } else { &txn.failure };
         let step = |op: &'a Op| {

@@ -32,10 +32,10 @@ pub(super) struct Writing<'a> {
 /// The living version of a key.
 #[derive(Clone)]
 pub(super) struct Current {
-    meta: Meta,
-    modified: Revision,
+    pub(super) meta: Meta,
+    pub(super) modified: Revision,
     /// Only if it was asked for.
-    value: Option<Bytes>,
+    pub(super) value: Option<Bytes>,
 }
 
 impl Current {
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// The living version of a key, as the next command sees it.
-    fn current(&self, key: &Bytes, with_value: bool) -> Result<Option<Current>, StoreError> {
+    pub(super) fn current(&self, key: &Bytes, with_value: bool) -> Result<Option<Current>, StoreError> {
         let versions = layout::versions_of(key);
         let published = || self.shared.head.read().living.get(&versions);
         let Some(Newest { modified, meta }) = self.overlay.newest(&versions, published) else {
@@ -96,16 +96,15 @@ impl Store {
         if self.endings.hides(meta.lease, modified, self.revision) {
             return Ok(None);
         }
-        let value = with_value.then(|| self.value(key, modified)).transpose()?;
+        let value = with_value.then(|| self.value(&versions, Newest { modified, meta })).transpose()?;
         Ok(Some(Current { meta, modified, value }))
     }
 
     /// What a version holds that is there.
-    fn value(&self, key: &Bytes, modified: Revision) -> Result<Bytes, StoreError> {
-        let row_key = layout::version_key(key, modified);
-        let row = match self.overlay.row(&row_key) {
+    fn value(&self, versions: &[u8], newest: Newest) -> Result<Bytes, StoreError> {
+        let row = match self.overlay.row(versions, newest.modified) {
             Some(row) => Some(row.clone()),
-            None => self.shared.engine.get(layout::KEYS, &row_key)?,
+            None => self.shared.version(versions, newest)?,
         };
         let missing = || layout::corrupt(layout::KEYS, "a living key has its newest version");
         let row = row.ok_or_else(missing)?;
@@ -215,7 +214,7 @@ impl<'a> Writing<'a> {
         let row = Bytes::from(row.encode());
         self.batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
         self.batch.put(layout::KEYS, row_key.clone(), row.clone());
-        self.store.overlay.write(row_key, versions, row, newest);
+        self.store.overlay.write((row_key, row), versions, newest, superseded);
     }
 
     /// Moves a key from one lease to another.

@@ -15,7 +15,7 @@ use crate::StoreError;
 const ESCAPE: u8 = 0;
 const ESCAPED_ZERO: u8 = 0xFF;
 const END: u8 = 1;
-const REVISION_BYTES: usize = 8;
+pub(crate) const REVISION_BYTES: usize = 8;
 
 /// What all versions of a key start with, and nothing else does.
 pub(crate) fn versions_of(key: &[u8]) -> Vec<u8> {

@@ -28,7 +28,9 @@ use bytes::Bytes;
 use engine::{Engine, Read, Space};
 use types::{LeaseId, Revision};
 
-pub(crate) use key::{bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of};
+pub(crate) use key::{
+    REVISION_BYTES, bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of,
+};
 pub(crate) use row::{Meta, Point, Row, Written, history_key, history_point};
 
 use crate::{

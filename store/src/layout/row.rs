@@ -21,7 +21,7 @@ const DELETED: u8 = 1;
 const SUPERSEDES: u8 = 2;
 
 /// A place in history: the `place`-th write of a revision, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Point {
     pub(crate) revision: Revision,
     pub(crate) place: u32,

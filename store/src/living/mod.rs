@@ -9,11 +9,13 @@
 
 mod read;
 
+use std::sync::Arc;
+
 use types::Revision;
 
-use crate::layout::Meta;
+use crate::layout::{Meta, Point};
 
-pub(crate) use read::latest;
+pub(crate) use read::{latest, remembered};
 
 /// A block is cut in two before it holds more keys.
 const BLOCK_KEYS_MAX: usize = 256;
@@ -25,10 +27,17 @@ pub(crate) struct Newest {
     pub(crate) meta: Meta,
 }
 
+impl Newest {
+    /// Where in history it was written.
+    pub(crate) fn point(self) -> Point {
+        Point { revision: self.modified, place: self.meta.place }
+    }
+}
+
 /// A living key, by what all its versions start with: see [`versions_of`](crate::layout::versions_of).
 #[derive(Clone, Debug)]
 struct Entry {
-    versions: Box<[u8]>,
+    versions: Arc<[u8]>,
     newest: Newest,
 }
 

@@ -2,11 +2,12 @@
 //!
 //! - A read here answers what [`Snapshot::range`](crate::snapshot::Snapshot::range) would at the published revision, and
 //!   leaves to it what is better walked: many values, another order, filters, keys of leases that are being ended.
+//! - Rows that were written or read lately are in memory; only for others the engine is asked.
 //! - The index is held while a cursor is made, and never while rows are read.
 
 use bytes::Bytes;
 use engine::Cursor;
-use types::KeyRange;
+use types::{KeyRange, Revision};
 
 use super::{Entry, Newest};
 use crate::{
@@ -23,8 +24,7 @@ const STEPS_BEFORE_SEEK: usize = 8;
 
 /// The keys of a range at the published revision; `None` if the index is of no help.
 pub(crate) fn latest(shared: &Shared, range: &Range) -> Result<Option<RangeAnswer>, StoreError> {
-    let is_plain = range.order == Order::default() && range.mod_revisions.is_open() && range.create_revisions.is_open();
-    if range.revision.is_some() || !is_plain {
+    if !is_plain(range) {
         return Ok(None);
     }
     match (&range.keys, range.show) {
@@ -33,9 +33,23 @@ pub(crate) fn latest(shared: &Shared, range: &Range) -> Result<Option<RangeAnswe
     }
 }
 
+/// The same, if it takes no disk and at most `keys_max` keys.
+pub(crate) fn remembered(shared: &Shared, range: &Range, keys_max: usize) -> Result<Option<RangeAnswer>, StoreError> {
+    if !is_plain(range) {
+        return Ok(None);
+    }
+    let Some((found, ())) = Index::look(shared, range, keys_max, |_| Ok(()))? else { return Ok(None) };
+    found.answer(range, |entry| Ok(shared.recent.get(entry.newest.point())))
+}
+
+fn is_plain(range: &Range) -> bool {
+    let is_filtered = !range.mod_revisions.is_open() || !range.create_revisions.is_open();
+    range.revision.is_none() && range.order == Order::default() && !is_filtered
+}
+
 fn one(shared: &Shared, range: &Range, key: &Bytes) -> Result<Option<RangeAnswer>, StoreError> {
     let versions = layout::versions_of(key);
-    let (mut row_key, mut missing) = (Vec::new(), None);
+    let mut missing = None;
     loop {
         let (revision, newest) = {
             let head = shared.head.read();
@@ -46,8 +60,7 @@ fn one(shared: &Shared, range: &Range, key: &Bytes) -> Result<Option<RangeAnswer
         };
         let mut pick = Pick::new(range);
         let Some(newest) = newest else { return Ok(Some(pick.answer(revision))) };
-        layout::version_key_at(&mut row_key, &versions, newest.modified);
-        if let Some(row) = shared.engine.get(KEYS, &row_key)? {
+        if let Some(row) = shared.version(&versions, newest)? {
             pick.see(&found(&versions, newest, &row)?)?;
             return Ok(Some(pick.answer(revision)));
         }
@@ -59,32 +72,71 @@ fn one(shared: &Shared, range: &Range, key: &Bytes) -> Result<Option<RangeAnswer
 }
 
 fn several(shared: &Shared, range: &Range) -> Result<Option<RangeAnswer>, StoreError> {
-    let (start, end) = layout::bounds(&range.keys);
-    let limit = range.limit.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
-    let (revision, count, led, cursor) = {
+    // Pinned with the index, so that no sweep takes a row that the index names.
+    let cursor = |wanted| (wanted > 0).then(|| shared.engine.cursor(KEYS)).transpose();
+    let Some((found, cursor)) = Index::look(shared, range, LED_KEYS_MAX, cursor)? else { return Ok(None) };
+    let mut rows = cursor.map(Led::new);
+    found.answer(range, |entry| {
+        let point = entry.newest.point();
+        if let Some(row) = shared.recent.get(point) {
+            return Ok(Some(row));
+        }
+        let Some(rows) = &mut rows else { return Ok(None) };
+        let row = rows.go_to(entry)?;
+        shared.recent.insert(point, row.clone());
+        Ok(Some(row))
+    })
+}
+
+/// What the index says of a range at one moment.
+struct Index {
+    revision: Revision,
+    count: usize,
+    /// The keys that are wanted, in order.
+    keys: Vec<Entry>,
+}
+
+impl Index {
+    /// `with` is called before the index moves on, with the number of keys whose values are wanted. `None` if the index
+    /// does not tell the truth, or if more than `keys_max` keys are wanted.
+    fn look<T>(
+        shared: &Shared,
+        range: &Range,
+        keys_max: usize,
+        with: impl FnOnce(usize) -> Result<T, engine::EngineError>,
+    ) -> Result<Option<(Self, T)>, StoreError> {
+        let (start, end) = layout::bounds(&range.keys);
+        let limit = range.limit.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         let head = shared.head.read();
         let count = head.living.count(&start, end.as_deref());
-        if !head.is_settled {
-            return Ok(None);
-        }
         let wanted = if range.show == Show::CountOnly { 0 } else { count.min(limit) };
-        if wanted > LED_KEYS_MAX {
+        if !head.is_settled || wanted > keys_max {
             return Ok(None);
         }
-        let led: Vec<Entry> = head.living.from(&start).take(wanted).cloned().collect();
-        let cursor = (range.show == Show::Whole && wanted > 0).then(|| shared.engine.cursor(KEYS)).transpose()?;
-        (head.published.revision, count, led, cursor)
-    };
-    let mut pick = Pick::new(range);
-    let mut rows = cursor.map(Led::new);
-    for Entry { versions, newest } in &led {
-        match &mut rows {
-            Some(rows) => pick.see(&rows.go_to(versions, *newest)?)?,
-            None => pick.see(&Found { versions, modified: newest.modified, meta: newest.meta, value: &[] })?,
-        }
+        let keys = head.living.from(&start).take(wanted).cloned().collect();
+        let with = with(if range.show == Show::Whole { wanted } else { 0 })?;
+        Ok(Some((Self { revision: head.published.revision, count, keys }, with)))
     }
-    pick.pass_over(count - led.len());
-    Ok(Some(pick.answer(revision)))
+
+    /// `None` if a row is wanted that `row` does not give.
+    fn answer(
+        self,
+        range: &Range,
+        mut row: impl FnMut(&Entry) -> Result<Option<Bytes>, StoreError>,
+    ) -> Result<Option<RangeAnswer>, StoreError> {
+        let mut pick = Pick::new(range);
+        for entry in &self.keys {
+            let Entry { versions, newest } = entry;
+            if range.show == Show::Whole {
+                let Some(row) = row(entry)? else { return Ok(None) };
+                pick.see(&found(versions, *newest, &row)?)?;
+            } else {
+                pick.see(&Found { versions, modified: newest.modified, meta: newest.meta, value: &[], row: None })?;
+            }
+        }
+        pick.pass_over(self.count - self.keys.len());
+        Ok(Some(pick.answer(self.revision)))
+    }
 }
 
 /// A walk from one newest version to the next.
@@ -99,7 +151,7 @@ impl<'a> Led<'a> {
         Self { cursor, target: Vec::new(), is_placed: false }
     }
 
-    fn go_to<'b>(&'b mut self, versions: &'b [u8], newest: Newest) -> Result<Found<'b>, StoreError> {
+    fn go_to(&mut self, Entry { versions, newest }: &Entry) -> Result<Bytes, StoreError> {
         layout::version_key_at(&mut self.target, versions, newest.modified);
         let mut steps = if self.is_placed { 0 } else { STEPS_BEFORE_SEEK };
         self.is_placed = true;
@@ -111,7 +163,7 @@ impl<'a> Led<'a> {
             self.cursor.seek(&self.target);
         }
         match self.cursor.entry() {
-            Some((key, row)) if *key == *self.target => found(versions, newest, row),
+            Some((key, row)) if *key == *self.target => Ok(Bytes::copy_from_slice(row)),
             _ => {
                 self.cursor.status()?;
                 Err(lost())
@@ -120,9 +172,10 @@ impl<'a> Led<'a> {
     }
 }
 
-fn found<'a>(versions: &'a [u8], Newest { modified, meta }: Newest, row: &'a [u8]) -> Result<Found<'a>, StoreError> {
+fn found<'a>(versions: &'a [u8], newest: Newest, row: &'a Bytes) -> Result<Found<'a>, StoreError> {
+    let Newest { modified, meta } = newest;
     match Row::decode(row)? {
-        Row::Put(_, value) => Ok(Found { versions, modified, meta, value }),
+        Row::Put(_, value) => Ok(Found { versions, modified, meta, value, row: Some(row) }),
         Row::Tombstone => Err(lost()),
     }
 }

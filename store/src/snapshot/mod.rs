@@ -43,6 +43,8 @@ pub(crate) struct Found<'a> {
     pub(crate) modified: Revision,
     pub(crate) meta: Meta,
     pub(crate) value: &'a [u8],
+    /// The row that `value` is a piece of, if it may be kept.
+    pub(crate) row: Option<&'a Bytes>,
 }
 
 impl Found<'_> {
@@ -51,7 +53,8 @@ impl Found<'_> {
     }
 
     pub(crate) fn whole(&self) -> Result<KeyValue, StoreError> {
-        Ok(self.meta.key_value(self.key()?, Bytes::copy_from_slice(self.value), self.modified))
+        let value = self.row.map_or_else(|| Bytes::copy_from_slice(self.value), |row| row.slice_ref(self.value));
+        Ok(self.meta.key_value(self.key()?, value, self.modified))
     }
 
     pub(crate) fn without_value(&self) -> Result<KeyValue, StoreError> {
@@ -107,7 +110,7 @@ impl<'a> Snapshot<'a> {
         let (mut empty, mut holds) = (true, true);
         self.scan(&compare.keys, self.revision, |found| {
             empty = false;
-            holds = compare.holds_for(&found);
+            holds = compare.holds_for(found.modified, found.meta, found.value);
             Ok(if holds { Continue(()) } else { Break(()) })
         })?;
         Ok(if empty { compare.holds_for_none() } else { holds })
@@ -137,7 +140,7 @@ impl<'a> Snapshot<'a> {
                 steps = 0;
                 if let Row::Put(meta, value) = Row::decode(row)?
                     && !self.endings.hides(meta.lease, modified, at)
-                    && visit(Found { versions, modified, meta, value })?.is_break()
+                    && visit(Found { versions, modified, meta, value, row: None })?.is_break()
                 {
                     break;
                 }
@@ -176,20 +179,20 @@ pub(crate) fn readable(asked: Revision, current: Revision, compacted: Compacted)
 }
 
 impl Compare {
-    fn holds_for(&self, found: &Found<'_>) -> bool {
-        let Found { modified, meta, value, .. } = found;
+    /// Whether it holds for a living key.
+    pub(crate) fn holds_for(&self, modified: Revision, meta: Meta, value: &[u8]) -> bool {
         let ordering = match &self.target {
             CompareTarget::Version(version) => meta.version.cmp(version),
             CompareTarget::CreateRevision(revision) => meta.created.get().cmp(revision),
             CompareTarget::ModRevision(revision) => modified.get().cmp(revision),
-            CompareTarget::Value(expected) => (*value).cmp(&expected[..]),
+            CompareTarget::Value(expected) => value.cmp(&expected[..]),
             CompareTarget::Lease(lease) => meta.lease.map_or(0, LeaseId::get).cmp(lease),
         };
         self.result.is(ordering)
     }
 
     /// A missing key's numbers are 0, and its value is like no other.
-    fn holds_for_none(&self) -> bool {
+    pub(crate) fn holds_for_none(&self) -> bool {
         match &self.target {
             CompareTarget::Version(number)
             | CompareTarget::CreateRevision(number)

@@ -55,6 +55,9 @@ fn same_view(view: &View, model: &Model, ranges: &[Range]) {
             Failure::Refused(refusal) => refusal,
             Failure::Broken(error) => unreachable!("the engine works: {error}"),
         });
+        if let Some(at_once) = view.range_at_once(range, usize::MAX).expect("the engine works") {
+            assert_eq!(Ok(&at_once), answer.as_ref(), "{range:?}");
+        }
         assert_eq!(answer, model.range(range), "{range:?}");
     }
 }

@@ -82,3 +82,21 @@ fn a_view_sees_nothing_before_it_is_published() {
     store.publish();
     assert_eq!(seen(&view), (2, 1, 1));
 }
+
+#[test]
+fn what_was_written_or_read_lately_is_read_at_once() {
+    let mut rig = Rig::on_disk();
+    rig.apply((0..10).map(|number| put(&format!("k{number}"), "value")).collect());
+    let all = Range::new(KeyRange::AtLeast(bytes("k")));
+    let at_once = |rig: &Rig, keys_max| {
+        let answer = rig.view().range_at_once(&all, keys_max).expect("the engine works");
+        answer.map(|answer| answer.kvs.iter().map(text).collect::<Vec<_>>())
+    };
+    assert_eq!(at_once(&rig, 10), Some(rig.show(KeyRange::AtLeast(bytes("k")))));
+    assert_eq!(at_once(&rig, 9), None, "too many");
+
+    rig.reopen();
+    assert_eq!(at_once(&rig, 10), None, "only the disk has them");
+    let read = rig.show(KeyRange::AtLeast(bytes("k")));
+    assert_eq!(at_once(&rig, 10), Some(read));
+}

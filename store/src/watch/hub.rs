@@ -18,11 +18,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use types::{KeyRange, Revision};
 
-use super::{Events, RevisionEvents, Told, WatchStream, feed::News, history, interest::Interest};
-use crate::{QueueLimits, StoreError, ending::Endings, view::Shared};
+use super::{RevisionEvents, Told, WatchStream, feed::News, history, interest::Interest};
+use crate::{QueueLimits, ending::Endings, view::Shared};
 
 /// Revisions that are dispatched before streams may come and go again.
 const REVISIONS_PER_LOCK: usize = 64;
+/// Most revisions that wait for a stream and are told in one piece; and the bytes of their keys and values, unless one
+/// alone has more. Clients of gRPC take 4 MiB at once unless they are told otherwise.
+const REVISIONS_AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 512 << 10;
 
 /// Where streams of watchers start. Clones share it.
 #[derive(Clone, Debug)]
@@ -68,7 +72,8 @@ struct Queued {
 
 /// What a stream finds in its queue.
 pub(super) enum Taken {
-    Revision(Arc<RevisionEvents>),
+    /// Consecutive ones, in order; at least one.
+    Revisions(Vec<Arc<RevisionEvents>>),
     /// Nothing, and what came after the last one taken was not queued.
     Missed,
     Empty,
@@ -279,10 +284,6 @@ impl WatchHub {
             let _gone = dispatched.wait_for(|&dispatched| dispatched >= revision).await.is_err();
         }
     }
-
-    pub(super) fn read_previous(&self, events: &Events) -> Result<(), StoreError> {
-        events.read_previous(&self.core.shared)
-    }
 }
 
 impl Registry {
@@ -307,17 +308,22 @@ impl Registry {
 }
 
 impl Inbox {
-    /// The next revision, if one is queued.
+    /// The next revisions that are queued, as many as may be told at once.
     pub(super) fn take(&self) -> Taken {
         let mut queued = self.state.lock();
-        match queued.revisions.pop_front() {
-            Some(revision) => {
-                queued.bytes -= revision.bytes;
-                Taken::Revision(revision)
-            }
-            None if queued.closed => Taken::Closed,
-            None if queued.missed.is_some() => Taken::Missed,
-            None => Taken::Empty,
+        let (mut revisions, mut bytes) = (Vec::new(), 0);
+        while revisions.len() < REVISIONS_AT_ONCE
+            && let Some(next) = queued.revisions.pop_front_if(|next| bytes == 0 || bytes + next.bytes <= BYTES_AT_ONCE)
+        {
+            bytes += next.bytes;
+            revisions.push(next);
+        }
+        queued.bytes -= bytes;
+        match revisions.is_empty() {
+            false => Taken::Revisions(revisions),
+            true if queued.closed => Taken::Closed,
+            true if queued.missed.is_some() => Taken::Missed,
+            true => Taken::Empty,
         }
     }
 

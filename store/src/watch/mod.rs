@@ -12,6 +12,7 @@
 //!   itself when it is read again.
 //! - A watcher that is owed a compacted revision is told so and ends; it never skips.
 
+mod batch;
 mod event;
 mod feed;
 mod history;
@@ -25,11 +26,12 @@ mod tests;
 
 use types::{KeyRange, Revision};
 
+pub use batch::Events;
 pub use event::{Change, Event};
 pub(crate) use event::{RevisionEvents, Told};
 pub(crate) use feed::Feed;
 pub use hub::{WatchHub, WatchLoad};
-pub use stream::{Delivery, DuplicateWatch, Events, WatchStream};
+pub use stream::{Delivery, DuplicateWatch, WatchStream};
 
 /// Names a watcher on its stream; the wire's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +62,7 @@ pub enum WatchStart {
 }
 
 /// Changes that a watcher does not want. The default wants all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// No puts.
     pub no_put: bool,

@@ -8,20 +8,20 @@
 //! - A watcher lags while `next` is at most its `behind`; the queue then passes it by and pushes `behind` on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
-use types::Revision;
+use types::{KeyRange, Revision};
 
 use super::{
-    Event, Filter, RevisionEvents, WatchHub, WatchId, WatchRequest, WatchStart,
-    event::Change,
+    Events, Filter, RevisionEvents, WatchHub, WatchId, WatchRequest, WatchStart,
+    batch::{Batch, Pick},
     history,
     hub::{Inbox, Taken},
     interest::Interest,
 };
-use crate::{KeyValue, StoreError, view::Shared};
+use crate::StoreError;
 
 /// A revision that no transaction will get.
 fn never() -> Revision {
@@ -33,7 +33,10 @@ fn never() -> Revision {
 pub struct WatchStream {
     hub: WatchHub,
     inbox: Arc<Inbox>,
-    interest: Interest<WatchId>,
+    interest: Interest<GroupId>,
+    groups: HashMap<GroupId, Group>,
+    group_ids: HashMap<Wanted, GroupId>,
+    groups_made: GroupId,
     watchers: BTreeMap<WatchId, Watcher>,
     lagging: BTreeSet<WatchId>,
     ready: VecDeque<Delivery>,
@@ -41,9 +44,24 @@ pub struct WatchStream {
     asked: Option<Revision>,
 }
 
+/// Names a group on its stream.
+type GroupId = u64;
+
+/// What a group wants to see.
+type Wanted = (KeyRange, Filter, bool);
+
+/// Watchers that want the same, if they are equally far.
+#[derive(Debug)]
+struct Group {
+    filter: Filter,
+    prev_kv: bool,
+    watchers: BTreeSet<WatchId>,
+}
+
 #[derive(Debug)]
 struct Watcher {
-    request: WatchRequest,
+    wanted: Wanted,
+    start: WatchStart,
     next: Revision,
     /// The last revision that must come from history; none if it is below `next`.
     behind: Option<Revision>,
@@ -52,7 +70,7 @@ struct Watcher {
 /// What a stream hands out.
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// Changes of one revision.
+    /// Changes that a watcher wants.
     Events(Events),
     /// The watcher is owed a compacted revision, and has ended.
     Compacted {
@@ -68,65 +86,6 @@ pub enum Delivery {
     },
 }
 
-/// All changes of one revision that one watcher wants; at least one.
-#[derive(Clone, Debug)]
-pub struct Events {
-    watcher: WatchId,
-    prev_kv: bool,
-    revision: Arc<RevisionEvents>,
-    picked: Picked,
-}
-
-/// Which events of a revision.
-#[derive(Clone, Debug)]
-enum Picked {
-    All,
-    Some(Box<[u32]>),
-}
-
-impl Events {
-    /// Who wants them.
-    pub fn watcher(&self) -> WatchId {
-        self.watcher
-    }
-
-    /// When they happened.
-    pub fn revision(&self) -> Revision {
-        self.revision.revision
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        match &self.picked {
-            Picked::All => self.revision.events.len(),
-            Picked::Some(picked) => picked.len(),
-        }
-    }
-
-    /// Never true.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Reads the versions that they replaced, if the watcher asked for them.
-    pub(super) fn read_previous(&self, shared: &Shared) -> Result<(), StoreError> {
-        if self.prev_kv { self.each().try_for_each(|event| event.read_previous(shared)) } else { Ok(()) }
-    }
-
-    /// The changes in the order in which they were made, each with the version that it replaced if the watcher
-    /// asked for that, there was one, and it is not compacted.
-    pub fn iter(&self) -> impl Iterator<Item = (&Change, Option<&KeyValue>)> {
-        self.each().map(|event| (event.change(), event.previous().filter(|_| self.prev_kv)))
-    }
-
-    fn each(&self) -> impl Iterator<Item = &Event> {
-        (0..self.len()).map(|at| match &self.picked {
-            Picked::All => &self.revision.events[at],
-            Picked::Some(picked) => &self.revision.events[picked[at] as usize],
-        })
-    }
-}
-
 /// The stream has a watcher of this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("watch id {} is in use on this stream", .0.0)]
@@ -138,6 +97,9 @@ impl WatchStream {
             hub,
             inbox,
             interest: Interest::default(),
+            groups: HashMap::new(),
+            group_ids: HashMap::new(),
+            groups_made: 0,
             watchers: BTreeMap::new(),
             lagging: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -156,8 +118,9 @@ impl WatchStream {
         if self.watchers.contains_key(&id) {
             return Err(DuplicateWatch(id));
         }
-        let new_range = self.interest.insert(&request.keys, id).then_some(&request.keys);
-        let subscribed = self.hub.subscribe(&self.inbox, new_range, request.prev_kv);
+        let wanted = (request.keys, request.filter, request.prev_kv);
+        let is_new_range = self.join(&wanted, id);
+        let subscribed = self.hub.subscribe(&self.inbox, is_new_range.then_some(&wanted.0), request.prev_kv);
         let next = match request.start {
             WatchStart::Next => subscribed.published.next(),
             WatchStart::At(start) => start,
@@ -166,9 +129,35 @@ impl WatchStream {
         if behind.is_some() {
             self.lagging.insert(id);
         }
-        self.watchers.insert(id, Watcher { request, next, behind });
+        self.watchers.insert(id, Watcher { wanted, start: request.start, next, behind });
         self.end_if_compacted(id);
         Ok(subscribed.published)
+    }
+
+    /// Adds a watcher to its group; whether no group of the stream had its range.
+    fn join(&mut self, wanted: &Wanted, id: WatchId) -> bool {
+        if let Some(group) = self.group_ids.get(wanted).and_then(|group| self.groups.get_mut(group)) {
+            group.watchers.insert(id);
+            return false;
+        }
+        self.groups_made += 1;
+        let (keys, filter, prev_kv) = wanted.clone();
+        self.groups.insert(self.groups_made, Group { filter, prev_kv, watchers: BTreeSet::from([id]) });
+        self.group_ids.insert(wanted.clone(), self.groups_made);
+        self.interest.insert(&keys, self.groups_made)
+    }
+
+    /// Takes a watcher out of its group; whether no group of the stream has its range any more.
+    fn leave(&mut self, wanted: &Wanted, id: WatchId) -> bool {
+        let Some(&group_id) = self.group_ids.get(wanted) else { return false };
+        let Some(group) = self.groups.get_mut(&group_id) else { return false };
+        group.watchers.remove(&id);
+        if !group.watchers.is_empty() {
+            return false;
+        }
+        self.groups.remove(&group_id);
+        self.group_ids.remove(wanted);
+        self.interest.remove(&wanted.0, group_id)
     }
 
     /// Ends a watcher; nothing of it is handed out any more. Whether there was one.
@@ -190,14 +179,11 @@ impl WatchStream {
     /// [`StoreError`] if history cannot be read; the stream is of no use then.
     pub async fn next(&mut self) -> Result<Option<Delivery>, StoreError> {
         loop {
-            if let Some(delivery) = self.ready.pop_front() {
-                if let Delivery::Compacted { watcher, .. } = delivery {
-                    self.remove(watcher);
-                }
+            if let Some(delivery) = self.ready() {
                 return Ok(Some(delivery));
             }
             match self.inbox.take() {
-                Taken::Revision(revision) => self.offer(&revision, Source::Queue)?,
+                Taken::Revisions(revisions) => self.offer(&revisions, Source::Queue)?,
                 Taken::Missed => self.resync(),
                 Taken::Closed => return Ok(None),
                 Taken::Empty if !self.lagging.is_empty() => {}
@@ -211,6 +197,15 @@ impl WatchStream {
                 self.hub.history(self.owed()).await;
             }
         }
+    }
+
+    /// The next thing to tell the client, if it is at hand.
+    pub fn ready(&mut self) -> Option<Delivery> {
+        let delivery = self.ready.pop_front()?;
+        if let Delivery::Compacted { watcher, .. } = delivery {
+            self.remove(watcher);
+        }
+        Some(delivery)
     }
 
     /// The revision up to which a watcher was handed every event: what a progress notification may say.
@@ -250,29 +245,39 @@ impl WatchStream {
         }
     }
 
-    /// Offers one revision to the watchers that match.
-    fn offer(&mut self, revision: &Arc<RevisionEvents>, source: Source) -> Result<(), StoreError> {
-        for (id, picked) in self.matching(revision) {
-            let watcher = self.watchers.get_mut(&id).expect("interest names only watchers that are there");
-            if watcher.takes(revision.revision, source)
-                && let Some(picked) = picked.filtered(revision, watcher.request.filter)
-            {
-                let events =
-                    Events { watcher: id, prev_kv: watcher.request.prev_kv, revision: Arc::clone(revision), picked };
-                self.hub.read_previous(&events)?;
-                self.ready.push_back(Delivery::Events(events));
+    /// Offers consecutive revisions to the watchers that match.
+    fn offer(&mut self, revisions: &[Arc<RevisionEvents>], source: Source) -> Result<(), StoreError> {
+        for (group, picks) in self.wanted(revisions) {
+            let group = &self.groups[&group];
+            let batch = Arc::new(Batch::new(picks, group.prev_kv));
+            let mut takers = Vec::with_capacity(group.watchers.len());
+            for &id in &group.watchers {
+                let watcher = self.watchers.get_mut(&id).expect("groups name only watchers that are there");
+                takers.extend(watcher.takes(batch.picks(), source).map(|passed| (id, passed)));
             }
+            if takers.is_empty() {
+                continue;
+            }
+            batch.read_previous(self.hub.shared())?;
+            let events = |(watcher, passed)| Delivery::Events(Events { watcher, batch: batch.after(passed) });
+            self.ready.extend(takers.into_iter().map(events));
         }
         Ok(())
     }
 
-    /// The watchers that match a revision, each with the events that it matches; in the order of their names.
-    fn matching(&self, revision: &RevisionEvents) -> BTreeMap<WatchId, Picked> {
-        let mut picked: BTreeMap<WatchId, Vec<u32>> = BTreeMap::new();
-        for (index, event) in (0..).zip(&revision.events) {
-            self.interest.matches(event.change().key(), |id| picked.entry(id).or_default().push(index));
+    /// What each group wants of some revisions.
+    fn wanted(&self, revisions: &[Arc<RevisionEvents>]) -> BTreeMap<GroupId, Vec<Pick>> {
+        let mut wanted: BTreeMap<GroupId, Vec<Pick>> = BTreeMap::new();
+        for revision in revisions {
+            for (index, event) in (0..).zip(&revision.events) {
+                self.interest.matches(event.change().key(), |group| {
+                    if event.change().passes(self.groups[&group].filter) {
+                        wanted.entry(group).or_default().push(Pick { of: Arc::clone(revision), event: index });
+                    }
+                });
+            }
         }
-        picked.into_iter().map(|(id, picked)| (id, Picked::new(picked, revision.events.len()))).collect()
+        wanted
     }
 
     /// The queue was full for a while: what was not queued is owed from history.
@@ -300,9 +305,7 @@ impl WatchStream {
         if self.hub.compacted() > from.get() {
             return Ok(()); // A sweep may have run ahead of the read: the next round ends who is too late.
         }
-        for revision in &stretch.revisions {
-            self.offer(revision, Source::History)?;
-        }
+        self.offer(&stretch.revisions, Source::History)?;
         let next = stretch.through.next();
         let watchers = &mut self.watchers;
         self.lagging.retain(|id| watchers.get_mut(id).is_some_and(|watcher| !watcher.caught_up(next)));
@@ -328,17 +331,17 @@ impl WatchStream {
     }
 
     fn remove(&mut self, id: WatchId) -> bool {
-        let Some(Watcher { request, .. }) = self.watchers.remove(&id) else { return false };
+        let Some(Watcher { wanted, .. }) = self.watchers.remove(&id) else { return false };
         self.lagging.remove(&id);
-        let last_of_range = self.interest.remove(&request.keys, id).then_some(&request.keys);
-        self.hub.unsubscribe(&self.inbox, last_of_range, request.prev_kv);
+        let last_of_range = self.leave(&wanted, id).then_some(&wanted.0);
+        self.hub.unsubscribe(&self.inbox, last_of_range, wanted.2);
         true
     }
 }
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        let with_previous = self.watchers.values().filter(|watcher| watcher.request.prev_kv).count();
+        let with_previous = self.watchers.values().filter(|watcher| watcher.wanted.2).count();
         self.hub.leave(&self.inbox, self.interest.ranges(), with_previous);
     }
 }
@@ -351,17 +354,20 @@ enum Source {
 }
 
 impl Watcher {
-    /// Whether a matching revision is to be handed out now; if so, it counts as handed out.
-    fn takes(&mut self, revision: Revision, source: Source) -> bool {
-        if revision < self.next || (source == Source::History && self.behind.is_none()) {
-            return false;
+    /// How many of the events it passes over, if it is to be handed the rest now; they count as handed out then.
+    fn takes(&mut self, picks: &[Pick], source: Source) -> Option<usize> {
+        let passed = picks.partition_point(|pick| pick.revision() < self.next);
+        let last = picks[passed..].last()?.revision();
+        match (source, &mut self.behind) {
+            (Source::History, None) => return None,
+            (Source::Queue, Some(behind)) => {
+                *behind = last.max(*behind);
+                return None;
+            }
+            (Source::History, Some(_)) | (Source::Queue, None) => {}
         }
-        if let (Source::Queue, Some(behind)) = (source, &mut self.behind) {
-            *behind = revision.max(*behind);
-            return false;
-        }
-        self.next = revision.next();
-        true
+        self.next = last.next();
+        Some(passed)
     }
 
     /// History was offered up to `next`; whether the queue is enough from now on.
@@ -379,7 +385,7 @@ impl Watcher {
 
     /// Whether progress up to `revision` may be told: not below the first revision that was asked for.
     fn has_started(&self, revision: Revision) -> bool {
-        match self.request.start {
+        match self.start {
             WatchStart::Next => true,
             WatchStart::At(start) => start <= revision,
         }
@@ -389,30 +395,9 @@ impl Watcher {
 impl Delivery {
     fn watcher(&self) -> Option<WatchId> {
         match self {
-            Self::Events(events) => Some(events.watcher),
+            Self::Events(events) => Some(events.watcher()),
             Self::Compacted { watcher, .. } => Some(*watcher),
             Self::Progress { .. } => None,
         }
-    }
-}
-
-impl Picked {
-    fn new(picked: Vec<u32>, of: usize) -> Self {
-        if picked.len() == of { Self::All } else { Self::Some(picked.into()) }
-    }
-
-    /// Those of them that a filter lets pass; `None` if none does.
-    fn filtered(self, revision: &RevisionEvents, filter: Filter) -> Option<Self> {
-        if filter == Filter::default() {
-            return Some(self);
-        }
-        let all = revision.events.len();
-        let picked = match self {
-            Self::All => (0..).take(all).collect(),
-            Self::Some(picked) => picked.into_vec(),
-        };
-        let passes = |index: &u32| revision.events[*index as usize].change().passes(filter);
-        let left: Vec<u32> = picked.into_iter().filter(passes).collect();
-        (!left.is_empty()).then(|| Self::new(left, all))
     }
 }

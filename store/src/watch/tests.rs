@@ -3,7 +3,12 @@
 mod examples;
 mod stress;
 
-use std::{future::Future, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use super::*;
 use crate::tests::Rig;
@@ -24,26 +29,56 @@ pub(super) fn request(id: i64, keys: KeyRange, start: WatchStart) -> WatchReques
     WatchRequest { id: WatchId(id), keys, start, filter: Filter::default(), prev_kv: false }
 }
 
-pub(super) fn told(events: &Events) -> Told {
-    let change = |(change, previous): (&Change, Option<&crate::KeyValue>)| {
+/// A stream that is read watcher by watcher, revision by revision, however many come at once.
+pub(super) struct Reader {
+    stream: WatchStream,
+    waiting: BTreeMap<WatchId, VecDeque<Told>>,
+}
+
+impl Reader {
+    pub(super) fn new(rig: &Rig) -> Self {
+        Self { stream: rig.view().watches().stream(), waiting: BTreeMap::new() }
+    }
+}
+
+impl Deref for Reader {
+    type Target = WatchStream;
+
+    fn deref(&self) -> &WatchStream {
+        &self.stream
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut WatchStream {
+        &mut self.stream
+    }
+}
+
+/// What watcher `id` is told next of one revision. Nothing but events comes before it.
+pub(super) async fn events(reader: &mut Reader, id: i64) -> Told {
+    loop {
+        if let Some(told) = reader.waiting.get_mut(&WatchId(id)).and_then(VecDeque::pop_front) {
+            return told;
+        }
+        match next(&mut reader.stream).await {
+            Delivery::Events(events) => reader.waiting.entry(events.watcher()).or_default().extend(told(&events)),
+            other => panic!("{other:?} instead of events"),
+        }
+    }
+}
+
+fn told(events: &Events) -> Vec<Told> {
+    let change = |(change, previous): &(&Change, Option<&crate::KeyValue>)| {
         let text = match change {
             Change::Put(kv) => format!("put {}", crate::tests::text(kv)),
             Change::Delete { key, .. } => format!("delete {}", String::from_utf8_lossy(key)),
         };
         previous.map_or(text.clone(), |previous| format!("{text} was {}", crate::tests::text(previous)))
     };
-    (events.revision().get(), events.iter().map(change).collect())
-}
-
-/// The next delivery, as the events of watcher `id`.
-pub(super) async fn events(stream: &mut WatchStream, id: i64) -> Told {
-    match next(stream).await {
-        Delivery::Events(events) => {
-            assert_eq!(events.watcher(), WatchId(id));
-            told(&events)
-        }
-        other => panic!("{other:?} instead of events"),
-    }
+    let changes: Vec<_> = events.iter().collect();
+    let revisions = changes.chunk_by(|(one, _), (next, _)| one.revision() == next.revision());
+    revisions.map(|changes| (changes[0].0.revision().get(), changes.iter().map(change).collect())).collect()
 }
 
 /// Waits until streams are told of everything that is published.

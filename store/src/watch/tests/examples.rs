@@ -17,7 +17,7 @@ fn said(value: i64, changes: &[&str]) -> Told {
 async fn a_watcher_starts_with_the_next_revision_or_the_one_it_names() {
     let mut rig = Rig::in_memory();
     rig.apply(vec![put("a", "1"), put("b", "1"), put("a", "2")]);
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     assert_eq!(stream.watch(request(0, one("a"), WatchStart::Next)), Ok(revision(4)));
     assert_eq!(stream.watch(request(1, one("a"), at(2))), Ok(revision(4)));
     assert_eq!(stream.watch(request(2, one("a"), at(6))), Ok(revision(4)));
@@ -36,7 +36,7 @@ async fn a_watcher_starts_with_the_next_revision_or_the_one_it_names() {
 #[tokio::test]
 async fn a_revision_comes_whole_and_filtered() {
     let mut rig = Rig::in_memory();
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     let no_put = Filter { no_put: true, no_delete: false };
     let no_delete = Filter { no_put: false, no_delete: true };
     let all = || request(0, KeyRange::all(), WatchStart::Next);
@@ -65,7 +65,7 @@ async fn a_revision_comes_whole_and_filtered() {
 async fn the_previous_version_is_told_while_it_is_there() {
     let mut rig = Rig::in_memory();
     rig.apply(vec![put("a", "1"), put("a", "2"), delete(one("a")), put("a", "3")]);
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     stream.watch(WatchRequest { prev_kv: true, ..request(0, one("a"), at(2)) }).expect("a free id");
     for expected in
         [said(2, &["put a=1"]), said(3, &["put a=2 was a=1"]), said(4, &["delete a was a=2"]), said(5, &["put a=3"])]
@@ -82,7 +82,7 @@ async fn a_compacted_start_ends_the_watcher_and_one_at_the_compaction_does_not()
     rig.apply(vec![put("a", "1"), delete(one("a")), put("b", "1")]);
     rig.run(compact(3)).expect("a compaction");
     rig.sweep_all();
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     stream.watch(request(7, KeyRange::all(), at(2))).expect("a free id");
     assert!(
         matches!(next(&mut stream).await, Delivery::Compacted { watcher: WatchId(7), oldest } if oldest == revision(3))
@@ -97,7 +97,7 @@ async fn a_compacted_start_ends_the_watcher_and_one_at_the_compaction_does_not()
 async fn a_full_queue_is_made_up_for_from_history() {
     let watch_queue = QueueLimits { revisions: 3, ..Limits::default().watch_queue };
     let mut rig = Rig::with_limits(Limits { watch_queue, ..Limits::default() });
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     stream.watch(request(0, KeyRange::prefix("a"), WatchStart::Next)).expect("a free id");
     stream.watch(request(1, one("b"), at(1200))).expect("a free id");
     for value in 2..=1500 {
@@ -121,7 +121,7 @@ async fn a_full_queue_is_made_up_for_from_history() {
 async fn a_full_feed_is_made_up_for_from_history() {
     let watch_feed = QueueLimits { revisions: 2, ..Limits::default().watch_feed };
     let mut rig = Rig::with_limits(Limits { watch_feed, ..Limits::default() });
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     stream.watch(request(0, KeyRange::all(), WatchStart::Next)).expect("a free id");
     rig.apply((2..=50).map(|value| put("a", &value.to_string())).collect());
     for value in 2..=50 {
@@ -134,7 +134,7 @@ async fn a_full_feed_is_made_up_for_from_history() {
 #[tokio::test]
 async fn progress_comes_after_its_events_and_only_when_all_have_started() {
     let mut rig = Rig::in_memory();
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     stream.watch(request(0, one("a"), WatchStart::Next)).expect("a free id");
     rig.apply(vec![put("a", "1"), put("b", "1")]);
     stream.request_progress();
@@ -154,7 +154,7 @@ async fn progress_comes_after_its_events_and_only_when_all_have_started() {
 #[tokio::test]
 async fn a_cancelled_watcher_is_told_nothing_more_and_a_closed_store_ends_the_stream() {
     let mut rig = Rig::in_memory();
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     for id in 0..2 {
         stream.watch(request(id, one("a"), WatchStart::Next)).expect("a free id");
     }
@@ -171,7 +171,7 @@ async fn a_cancelled_watcher_is_told_nothing_more_and_a_closed_store_ends_the_st
 async fn ten_thousand_watchers_of_one_stream_are_told_of_one_queued_revision() {
     let watch_queue = QueueLimits { revisions: 1, ..Limits::default().watch_queue };
     let mut rig = Rig::with_limits(Limits { watch_queue, ..Limits::default() });
-    let mut stream = rig.view().watches().stream();
+    let mut stream = Reader::new(&rig);
     for id in 0..10_000 {
         stream.watch(request(id, one("a"), WatchStart::Next)).expect("a free id");
     }
@@ -179,5 +179,5 @@ async fn ten_thousand_watchers_of_one_stream_are_told_of_one_queued_revision() {
     for id in 0..10_000 {
         assert_eq!(events(&mut stream, id).await, said(2, &["put a=1"]));
     }
-    assert_eq!(rig.view().watches().stream().progress(WatchId(0)), None);
+    assert_eq!(Reader::new(&rig).progress(WatchId(0)), None);
 }

@@ -3,37 +3,38 @@
 //! Owns: one task a stream, which alone drives that stream's watchers.
 //!
 //! - `created` precedes every event of its watch, and nothing follows `canceled`.
-//! - A revision is one response, or consecutive fragments of one if the client asked for that.
+//! - A revision is in one response, with others if the client is behind, or in consecutive fragments if it asked for them.
 //! - A client that does not read fills its own queue and nobody else's: its watches lag in the store.
+
+mod wire;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use prost::Message;
 use proto::{
-    etcdserverpb::{
-        self as pb, WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion, watch_server::Watch,
-    },
-    mvccpb::{self, event::EventType},
+    etcdserverpb::{self as pb, WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion},
+    mvccpb,
 };
-use store::{Change, Delivery, Events, Filter, KeyValue, WatchId, WatchRequest, WatchStart, WatchStream};
+use store::{Delivery, Events, Filter, WatchId, WatchRequest, WatchStart, WatchStream};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 use types::{KeyRange, Revision};
 
 use crate::{
     auth::Caller,
     core::Core,
     status::{COMPACTED, as_go_prints, auth_refused, failed},
-    wire,
 };
+pub(crate) use wire::WatchServer;
+use wire::{Answer, Answers, Piece};
 
-/// Responses that wait for a slow client, beside what its connection buffers.
-const RESPONSE_QUEUE_MAX: usize = 16;
+/// Pieces that wait for a slow client, beside what its connection buffers; and most deliveries in one.
+const PIECES_MAX: usize = 16;
+const PIECE_DELIVERIES_MAX: usize = 64;
 /// Added to the request limit, this bounds a fragment. Source: etcd `grpcOverheadBytes`.
 const FRAGMENT_OVERHEAD_BYTES: usize = 512 << 10;
 /// The id of answers that are about no watch, or about one that never was.
@@ -43,15 +44,10 @@ const NO_WATCH: i64 = -1;
 #[derive(Clone, Debug)]
 pub(crate) struct WatchFace(pub(crate) Arc<Core>);
 
-#[tonic::async_trait]
-impl Watch for WatchFace {
-    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
-
-    async fn watch(
-        &self,
-        request: Request<Streaming<pb::WatchRequest>>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let (responses, stream) = mpsc::channel(RESPONSE_QUEUE_MAX);
+impl WatchFace {
+    /// Starts a client's stream.
+    fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Answers {
+        let (answers, pieces) = mpsc::channel(PIECES_MAX);
         let session = Session {
             core: Arc::clone(&self.0),
             caller: Caller::of(&request),
@@ -59,13 +55,13 @@ impl Watch for WatchFace {
             watches: BTreeMap::new(),
             next_id: 0,
             asked: Asked::default(),
-            responses,
+            answers,
         };
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(async move {
             stop.run_until_cancelled(session.run(request.into_inner())).await;
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Answers::new(pieces)
     }
 }
 
@@ -77,7 +73,7 @@ struct Session {
     watches: BTreeMap<WatchId, Options>,
     next_id: i64,
     asked: Asked,
-    responses: mpsc::Sender<Result<WatchResponse, Status>>,
+    answers: mpsc::Sender<Piece>,
 }
 
 /// What a watch asked for that the store need not know.
@@ -116,12 +112,12 @@ impl Session {
                     Ok(None) => Err(Gone),
                     Err(error) => {
                         let status = failed(&error.into());
-                        let _client_gone = self.responses.send(Err(status)).await;
+                        let _client_gone = self.answers.send(Err(status)).await;
                         Err(Gone)
                     }
                 },
                 _ = progress.tick() => { self.progress_is_due(); Ok(()) }
-                () = self.responses.closed() => Err(Gone),
+                () = self.answers.closed() => Err(Gone),
             };
             if outcome.is_err() {
                 return;
@@ -218,43 +214,51 @@ impl Session {
         self.send(WatchResponse { header, watch_id: id, canceled: true, ..Default::default() }).await
     }
 
-    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Gone> {
-        match delivery {
-            Delivery::Events(events) => self.events(&events).await,
-            Delivery::Compacted { watcher, oldest } => {
-                self.watches.remove(&watcher);
-                self.send(WatchResponse {
-                    header: Some(self.core.header_without_revision()),
-                    watch_id: watcher.0,
-                    canceled: true,
-                    compact_revision: oldest.get(),
-                    ..Default::default()
-                })
-                .await
+    /// Tells the client of a delivery, and of those that are at hand.
+    async fn deliver(&mut self, first: Delivery) -> Result<(), Gone> {
+        let mut piece = Vec::new();
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            match delivery {
+                Delivery::Events(events) => self.events(&events, &mut piece),
+                Delivery::Compacted { watcher, oldest } => {
+                    self.watches.remove(&watcher);
+                    piece.push(Answer::Whole(WatchResponse {
+                        header: Some(self.core.header_without_revision()),
+                        watch_id: watcher.0,
+                        canceled: true,
+                        compact_revision: oldest.get(),
+                        ..Default::default()
+                    }));
+                }
+                Delivery::Progress { revision } => self.progress(revision, &mut piece),
             }
-            Delivery::Progress { revision } => self.progress(revision).await,
+            next = if piece.len() < PIECE_DELIVERIES_MAX { self.stream.ready() } else { None };
         }
+        self.send_all(piece).await
     }
 
-    async fn events(&mut self, events: &Events) -> Result<(), Gone> {
-        let Some(options) = self.watches.get_mut(&events.watcher()) else { return Ok(()) };
+    fn events(&mut self, events: &Events, piece: &mut Vec<Answer>) {
+        let Some(options) = self.watches.get_mut(&events.watcher()) else { return };
         options.idle = false;
-        let fragment_bytes =
-            options.fragment.then(|| self.core.config.store.request_bytes_max + FRAGMENT_OVERHEAD_BYTES);
-        let header = self.core.header(events.revision());
-        let wire_events = events.iter().map(|(change, previous)| event(change, previous)).collect();
-        let mut parts = fragments(wire_events, fragment_bytes.unwrap_or(usize::MAX)).into_iter().peekable();
-        while let Some(events_of_part) = parts.next() {
-            self.send(WatchResponse {
-                header: Some(header),
-                watch_id: events.watcher().0,
-                fragment: parts.peek().is_some(),
-                events: events_of_part,
-                ..Default::default()
-            })
-            .await?;
+        let (header, watch_id) = (self.core.header(events.revision()), events.watcher().0);
+        if !options.fragment {
+            let events = events.encoded(wire::encode);
+            return piece.push(Answer::Encoded { header, watch_id, events });
         }
-        Ok(())
+        let wire_events = events.iter().map(|(change, previous)| wire::event(change, previous)).collect();
+        let bytes_max = self.core.config.store.request_bytes_max + FRAGMENT_OVERHEAD_BYTES;
+        let mut parts = fragments(wire_events, bytes_max).into_iter().peekable();
+        while let Some(events) = parts.next() {
+            let fragment = parts.peek().is_some();
+            piece.push(Answer::Whole(WatchResponse {
+                header: Some(header),
+                watch_id,
+                fragment,
+                events,
+                ..Default::default()
+            }));
+        }
     }
 
     fn progress_is_due(&mut self) {
@@ -264,7 +268,7 @@ impl Session {
         }
     }
 
-    async fn progress(&mut self, revision: Revision) -> Result<(), Gone> {
+    fn progress(&mut self, revision: Revision, piece: &mut Vec<Answer>) {
         let asked = std::mem::take(&mut self.asked);
         let mut ids = Vec::new();
         if asked.by_client {
@@ -277,15 +281,17 @@ impl Session {
                 }
             }
         }
-        for watch_id in ids {
-            let header = Some(self.core.header(revision));
-            self.send(WatchResponse { header, watch_id, ..Default::default() }).await?;
-        }
-        Ok(())
+        let header = Some(self.core.header(revision));
+        let response = |watch_id| WatchResponse { header, watch_id, ..Default::default() };
+        piece.extend(ids.into_iter().map(|watch_id| Answer::Whole(response(watch_id))));
     }
 
     async fn send(&mut self, response: WatchResponse) -> Result<(), Gone> {
-        self.responses.send(Ok(response)).await.map_err(|_closed| Gone)
+        self.send_all(vec![Answer::Whole(response)]).await
+    }
+
+    async fn send_all(&mut self, piece: Vec<Answer>) -> Result<(), Gone> {
+        self.answers.send(Ok(piece)).await.map_err(|_closed| Gone)
     }
 }
 
@@ -303,19 +309,7 @@ fn watched_keys(request: &pb::WatchCreateRequest) -> KeyRange {
     KeyRange::from_wire(key, request.range_end.clone())
 }
 
-/// A delete shows the key and when it went, and nothing else.
-fn event(change: &Change, previous: Option<&KeyValue>) -> mvccpb::Event {
-    let (kind, kv) = match change {
-        Change::Put(kv) => (EventType::Put, wire::key_value(kv.clone())),
-        Change::Delete { key, revision } => {
-            let kv = mvccpb::KeyValue { key: key.clone(), mod_revision: revision.get(), ..Default::default() };
-            (EventType::Delete, kv)
-        }
-    };
-    mvccpb::Event { r#type: kind.into(), kv: Some(kv), prev_kv: previous.cloned().map(wire::key_value) }
-}
-
-/// Cuts a revision's events so that each part stays below `bytes_max`; a larger event is a part of its own.
+/// Cuts events so that each part stays below `bytes_max`; a larger event is a part of its own.
 fn fragments(events: Vec<mvccpb::Event>, bytes_max: usize) -> Vec<Vec<mvccpb::Event>> {
     let mut parts: Vec<Vec<mvccpb::Event>> = vec![Vec::new()];
     let mut bytes = 0;
