@@ -124,8 +124,7 @@ impl StateMachine {
     }
 
     /// The leader times what was granted, and forgets what was revoked.
-    fn tell_lessor(&self, answers: &[Vec<Answer>]) {
-        let mut lessor = self.lessor.lock();
+    fn tell(&self, lessor: &mut Lessor, answers: &[Vec<Answer>]) {
         if !lessor.is_leading() {
             return;
         }
@@ -163,10 +162,15 @@ impl raft::Machine for StateMachine {
         let begun = Instant::now();
         self.state.write(batch, Durability::Buffered).map_err(MachineError::new)?;
         self.metrics.commits.record(begun.elapsed());
+        // Held until readers see the batch: who is told of a lease's end finds it gone, and who takes up the timing of
+        // leases has either read of a grant or is told of it.
+        let lessor = Arc::clone(&self.lessor);
+        let mut lessor = lessor.lock();
+        self.tell(&mut lessor, &answers);
         self.store.publish();
+        drop(lessor);
         self.ledger.publish();
         self.news.drain(..).for_each(|news| self.tokens.tell(news));
-        self.tell_lessor(&answers);
         Ok(answers)
     }
 
