@@ -34,7 +34,7 @@ use engine::Space;
 
 pub use config::{ClusterId, Config, MemberId};
 pub use error::{MachineError, ProposeError, RaftError, ReadError};
-pub use machine::{Committed, Machine};
+pub use machine::{Collector, Committed, Image, Machine, Part};
 pub use member::Raft;
 pub use status::{Leadership, Status};
 
