@@ -45,6 +45,7 @@ missing_packages() {
   [ "$level" = build ] && return
   has etcdctl || echo etcd-client
   has openssl || echo openssl
+  has strace || [ ! -d /proc/self ] || echo strace
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
 }
 
@@ -71,8 +72,8 @@ packages() {
     return
   fi
   say "Missing, by their Debian names: ${missing[*]}"
-  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl python3"
-  say "  Arch:    pacman -S clang gcc make ccache etcd openssl python"
+  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl python3 strace"
+  say "  Arch:    pacman -S clang gcc make ccache etcd openssl python strace"
   say "  macOS:   xcode-select --install && brew install ccache etcd openssl python3"
   return 1
 }

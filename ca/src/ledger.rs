@@ -140,6 +140,7 @@ pub struct Ledger {
     rows: Rows,
     head: Head,
     genesis: Option<Genesis>,
+    view: LedgerView,
 }
 
 impl Ledger {
@@ -149,8 +150,24 @@ impl Ledger {
     /// Reads where the ledger stands.
     pub fn open(engine: Engine) -> Result<(Self, LedgerView), LedgerError> {
         let view = LedgerView::new(engine.clone());
-        let (head, genesis) = (view.head()?, view.genesis()?);
-        Ok((Self { rows: Rows::new(engine), head, genesis }, view))
+        let (head, genesis) = (view::head(&engine)?, view::genesis(&engine)?);
+        Ok((Self { rows: Rows::new(engine), head, genesis, view: view.clone() }, view))
+    }
+
+    /// Goes on from what another engine holds: a later state of the same log. Its views see it from now on.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if it cannot be read: nothing has changed for readers then, and the member must stop.
+    pub fn reopen(&mut self, engine: Engine) -> Result<(), LedgerError> {
+        (self.head, self.genesis) = (view::head(&engine)?, view::genesis(&engine)?);
+        self.rows = Rows::new(engine.clone());
+        self.view.replace(engine);
+        Ok(())
+    }
+
+    /// Whether there is a trust domain.
+    pub fn is_founded(&self) -> bool {
+        self.genesis.is_some()
     }
 
     /// Applies one committed command and adds its effects to `batch`. It sees what earlier commands of the batch did.

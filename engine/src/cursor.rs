@@ -1,6 +1,6 @@
 //! Ordered walks.
 
-use crate::{EngineError, memory::MemoryCursor, rocks::RocksCursor};
+use crate::{EngineError, error::fault, memory::MemoryCursor, rocks::RocksCursor};
 
 /// A place in a space, which does not see what is written after it was made.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Cursor<'_> {
     /// Whether the walk so far met a fault of the disk. Ask when [`Cursor::entry`] is `None`.
     pub fn status(&self) -> Result<(), EngineError> {
         match &self.0 {
-            Place::Rocks(cursor) => cursor.status().map_err(EngineError::Storage),
+            Place::Rocks(cursor) => cursor.status().map_err(fault),
             Place::Memory(_) => Ok(()),
         }
     }

@@ -1,16 +1,24 @@
 //! Ordered bytes in atomic batches.
 //!
 //! Owns: the files of one data directory, or their in-memory twin. Alone in the house it names `rocksdb`.
-//! In:   batches, each written wholly or not at all.
-//! Out:  points and ordered walks, each walk a consistent view as of its start.
+//! In:   batches, each written wholly or not at all; images of other engines.
+//! Out:  points and ordered walks, each walk a consistent view as of its start; images.
 //!
 //! - A batch written [`Durability::Synced`] survives power loss once `write` returns; a [`Durability::Buffered`] one survives
 //!   the death of the process at once, and power loss after the next synced write or [`Engine::sync`].
 //! - Batches survive in the order in which they were written: a later one is never there without an earlier one.
+//! - What is damaged on the disk is an error that names the file, when it is opened or when it is read; only a torn tail
+//!   of the write-ahead log is cut.
+//! - An [`Image`] is one moment, whatever is written later. What comes in as one takes the engine's place in its [`Home`]
+//!   wholly or not at all, over any crash; who still reads the engine that was there before goes on reading it.
 //! - Both kinds of engine answer alike; a property test holds them together.
 
 mod batch;
 mod cursor;
+mod error;
+mod home;
+mod image;
+mod incoming;
 mod memory;
 mod pinned;
 mod rocks;
@@ -21,6 +29,10 @@ use bytes::Bytes;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
+pub use error::EngineError;
+pub use home::Home;
+pub use image::{Image, Part};
+pub use incoming::Incoming;
 pub use pinned::{Pinned, Read};
 
 use crate::{memory::Memory, rocks::Rocks};
@@ -67,18 +79,8 @@ impl Default for Options {
     }
 }
 
-/// Why the engine could not do it. The data directory may be damaged or the disk full: the member must stop.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// A fault of the disk or of what is on it.
-    #[error("storage: {0}")]
-    Storage(#[source] rocksdb::Error),
-    /// The space was not named when the engine was opened: our own bug.
-    #[error("space {:?} was not opened", .0.name())]
-    UnknownSpace(Space),
-}
-
-/// An ordered store of bytes. Clones share it; the last one to go closes it.
+/// An ordered store of bytes. Clones share it; the last one to go closes it, which may take a moment: it ends what the
+/// engine does behind the scenes.
 #[derive(Clone, Debug)]
 pub struct Engine(Kind);
 
@@ -92,7 +94,7 @@ impl Engine {
     /// Opens or creates the engine in the folder `dir`, with these spaces. One process at a time.
     ///
     /// # Errors
-    /// [`EngineError::Storage`] if the folder cannot be used, is in use, or is damaged.
+    /// [`EngineError::Damaged`]; [`EngineError::Storage`] if the folder cannot be used, or is in use.
     pub fn open(dir: &Path, spaces: &[Space], options: &Options) -> Result<Self, EngineError> {
         Rocks::open(dir, spaces, options).map(|rocks| Self(Kind::Rocks(rocks)))
     }

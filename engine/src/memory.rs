@@ -1,5 +1,7 @@
 //! The in-memory twin: the same answers, and nothing on disk.
 
+mod dump;
+
 use std::{
     collections::BTreeMap,
     ops::Bound::{Excluded, Included, Unbounded},
@@ -11,7 +13,7 @@ use parking_lot::RwLock;
 
 use crate::{Batch, Cursor, EngineError, Space, batch::Write, cursor::Place};
 
-type Keys = BTreeMap<Bytes, Bytes>;
+pub(crate) type Keys = BTreeMap<Bytes, Bytes>;
 
 /// A cursor keeps the map of its start; the first write after that copies the map.
 #[derive(Clone, Debug)]
@@ -32,8 +34,18 @@ impl Memory {
         Ok(Cursor(Place::Memory(MemoryCursor { keys, here: None })))
     }
 
+    /// The spaces of one moment.
+    pub(crate) fn all(&self) -> BTreeMap<Space, Arc<Keys>> {
+        self.0.read().clone()
+    }
+
+    /// A twin that holds this.
+    pub(crate) fn of(spaces: BTreeMap<Space, Arc<Keys>>) -> Self {
+        Self(Arc::new(RwLock::new(spaces)))
+    }
+
     pub(crate) fn pin(&self) -> PinnedMemory {
-        PinnedMemory(self.0.read().clone())
+        PinnedMemory(self.all())
     }
 
     pub(crate) fn write(&self, batch: Batch) -> Result<(), EngineError> {

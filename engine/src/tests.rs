@@ -1,5 +1,8 @@
 //! Both engines answer alike, and the one on disk remembers.
 
+mod damage;
+mod images;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

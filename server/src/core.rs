@@ -1,6 +1,12 @@
 //! What all faces of a member share: proposing, confirming reads, headers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +26,7 @@ use crate::{
     Config,
     auth::{Authenticator, Caller},
     clock::Clock,
+    damage::Damage,
     kv::mismatched,
     machine::{self, StateMachine},
     maintenance::change_alarm,
@@ -40,7 +47,8 @@ pub(crate) struct Core {
     pub(crate) view: View,
     pub(crate) space: Arc<Space>,
     /// There is a trust domain, and so a mesh whose keys only the mesh API writes.
-    guards_mesh: bool,
+    guards_mesh: Arc<AtomicBool>,
+    pub(crate) damage: Damage,
     pub(crate) auth: Authenticator,
     pub(crate) lessor: Arc<Mutex<Lessor>>,
     pub(crate) clock: Clock,
@@ -59,7 +67,7 @@ impl Core {
     pub(crate) fn new(
         raft: Raft<StateMachine>,
         (view, space): (View, Arc<Space>),
-        guards_mesh: bool,
+        guards_mesh: Arc<AtomicBool>,
         (auth, lessor): (Authenticator, Arc<Mutex<Lessor>>),
         (clock, metrics): (Clock, Arc<Metrics>),
         config: Config,
@@ -73,6 +81,7 @@ impl Core {
             view,
             space,
             guards_mesh,
+            damage: Damage::new(),
             auth,
             lessor,
             clock,
@@ -170,12 +179,18 @@ impl Core {
         F: FnOnce(&View) -> Result<T, Failure> + Send + 'static,
     {
         if !is_walk {
-            return read(&self.view).map_err(|failure| failed(&failure));
+            return read(&self.view).map_err(|failure| self.failed(&failure));
         }
         let _slot = self.long_reads.acquire().await.map_err(|_closed| timed_out())?;
         let view = self.view.clone();
         let outcome = tokio::task::spawn_blocking(move || read(&view)).await;
-        outcome.map_err(|error| Status::unknown(error.to_string()))?.map_err(|failure| failed(&failure))
+        outcome.map_err(|error| Status::unknown(error.to_string()))?.map_err(|failure| self.failed(&failure))
+    }
+
+    /// A read that the store refused, or could not serve. Damage that it met stops the member.
+    pub(crate) fn failed(&self, failure: &Failure) -> Status {
+        self.damage.look_at(failure);
+        failed(failure)
     }
 
     /// The keys of a range that an actor may read: at once if that takes no disk, else where blocking hurts nobody.
@@ -205,18 +220,25 @@ impl Core {
         if has_room()? || (self.space.reclaim_swept(&self.view).await && has_room()?) {
             return Ok(());
         }
-        let alarm = Alarm { kind: AlarmKind::NoSpace, member: self.member.0 };
-        if !self.view.alarms().contains(&alarm) {
-            warn!(quota_bytes = self.space.quota_bytes(), "the space quota is used up");
-            Box::pin(change_alarm(self, AlarmChange { alarm, raised: true }, &Caller::ControlPlane)).await?;
-        }
+        self.raise_no_space().await?;
         Err(refused(&Refusal::NoSpace))
+    }
+
+    /// Tells the cluster that this member has no space left, unless it was told.
+    pub(crate) async fn raise_no_space(&self) -> Result<(), Status> {
+        let alarm = Alarm { kind: AlarmKind::NoSpace, member: self.member.0 };
+        if self.view.alarms().contains(&alarm) {
+            return Ok(());
+        }
+        let why = if self.space.is_disk_full() { "the disk is full" } else { "the space quota is used up" };
+        warn!(quota_bytes = self.space.quota_bytes(), "{why}");
+        Box::pin(change_alarm(self, AlarmChange { alarm, raised: true }, &Caller::ControlPlane)).await.map(drop)
     }
 
     /// In a mesh, `/mesh/` is written only by those whom the mesh API has authenticated.
     fn guard_mesh_keys(&self, command: &Command, caller: &Caller) -> Result<(), Status> {
-        let guarded = self.guards_mesh && caller.is_client();
-        if guarded && self.writes_mesh_keys(command).map_err(|failure| failed(&failure))? {
+        let guarded = self.guards_mesh.load(Ordering::Relaxed) && caller.is_client();
+        if guarded && self.writes_mesh_keys(command).map_err(|failure| self.failed(&failure))? {
             return Err(mesh_keys_are_reserved());
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     expiry,
     kv::mismatched,
-    status::{auth_refused, failed, not_confirmed, refused},
+    status::{auth_refused, not_confirmed, refused},
 };
 
 /// Renewals of one stream that are made together, of those that have arrived.
@@ -209,7 +209,7 @@ async fn renewable(core: &Core, caller: &Caller, mut ids: Vec<i64>) -> (Vec<i64>
     };
     let may_renew = |id| match LeaseId::new(id) {
         None => core.view.auth().access(&actor).map(drop).map_err(auth_refused),
-        Some(id) => core.view.may_touch_lease(&actor, id).map_err(|failure| failed(&failure)),
+        Some(id) => core.view.may_touch_lease(&actor, id).map_err(|failure| core.failed(&failure)),
     };
     let refused = ids.iter().enumerate().find_map(|(at, &id)| Some((at, may_renew(id).err()?)));
     let Some((at, status)) = refused else { return (ids, None) };

@@ -15,6 +15,7 @@ mod cluster;
 mod compactor;
 mod config;
 mod core;
+mod damage;
 mod election;
 mod expiry;
 #[cfg(any(test, feature = "fuzzing"))]

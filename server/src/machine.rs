@@ -2,15 +2,25 @@
 //!
 //! - What entries do, and raft's record that they were applied, are one atomic write: no crash splits them.
 //! - Readers and watchers are told only after that write.
+//! - Another member's state takes this one's place as a whole, and so do all that follow from it: leases, tokens, caches.
 
-use std::{sync::Arc, time::Instant};
+mod image;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ca::{Ledger, LedgerCommand};
-use engine::{Batch, Durability, Engine, Space};
+use engine::{Batch, Durability, Engine, Home, Space};
 use parking_lot::Mutex;
-use raft::{Committed, MachineError};
+use raft::{Collector, Committed, Image, MachineError};
 use store::{AuthCommand, Command, Entry, Lessor, Refusal, Store};
+use tracing::info;
 
 use crate::{
     auth::{News, SimpleTokens},
@@ -69,6 +79,8 @@ fn addressed(whose: u8, encoded: &[u8]) -> Bytes {
 
 /// Applies what was agreed to store and ledger.
 pub(crate) struct StateMachine {
+    home: Home,
+    /// What lives in `home`.
     state: Engine,
     store: Store,
     ledger: Ledger,
@@ -76,20 +88,27 @@ pub(crate) struct StateMachine {
     tokens: Arc<SimpleTokens>,
     /// What the entries at hand mean for tokens.
     news: Vec<News>,
+    /// There is a trust domain.
+    founded: Arc<AtomicBool>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl StateMachine {
     pub(crate) fn new(
-        state: Engine,
-        store: Store,
-        ledger: Ledger,
+        home: Home,
+        (store, ledger): (Store, Ledger),
         (lessor, tokens): (Arc<Mutex<Lessor>>, Arc<SimpleTokens>),
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { state, store, ledger, lessor, tokens, news: Vec::new(), clock, metrics }
+        let (state, founded) = (home.engine(), Arc::new(AtomicBool::new(ledger.is_founded())));
+        Self { home, state, store, ledger, lessor, tokens, news: Vec::new(), founded, clock, metrics }
+    }
+
+    /// Whether there is a trust domain, as the log goes on.
+    pub(crate) fn founded(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.founded)
     }
 
     fn run(&mut self, batch: &mut Batch, (index, term): (u64, u64), command: &Bytes) -> Result<Answer, MachineError> {
@@ -170,6 +189,7 @@ impl raft::Machine for StateMachine {
         self.store.publish();
         drop(lessor);
         self.ledger.publish();
+        self.founded.store(self.ledger.is_founded(), Ordering::Relaxed);
         self.news.drain(..).for_each(|news| self.tokens.tell(news));
         Ok(answers)
     }
@@ -177,4 +197,35 @@ impl raft::Machine for StateMachine {
     fn sync(&mut self) -> Result<(), MachineError> {
         self.state.sync().map_err(MachineError::new)
     }
+
+    fn image(&mut self) -> Result<Arc<dyn Image>, MachineError> {
+        let begun = Instant::now();
+        let image = image::make(&self.home)?;
+        info!(image = image.id(), elapsed_ms = begun.elapsed().as_millis(), "made an image of the state");
+        Ok(image)
+    }
+
+    fn collect(&mut self, id: &str) -> Result<Box<dyn Collector>, MachineError> {
+        image::collect(&self.home, id)
+    }
+
+    fn install(&mut self, collected: Box<dyn Collector>) -> Result<(), MachineError> {
+        let begun = Instant::now();
+        let incoming = image::collected(collected)?;
+        self.state = self.home.adopt(&incoming).map_err(MachineError::new)?;
+        // The log knows who was given which token, and the state does not: its end may be in what was passed over.
+        self.news.clear();
+        self.tokens.tell(News::AllEnded);
+        // Who takes in another's state does not lead.
+        self.lessor.lock().demote();
+        self.store.reopen(self.state.clone()).map_err(MachineError::new)?;
+        self.ledger.reopen(self.state.clone()).map_err(MachineError::new)?;
+        self.founded.store(self.ledger.is_founded(), Ordering::Relaxed);
+        self.metrics.installed.record(begun.elapsed());
+        info!(elapsed_ms = begun.elapsed().as_millis(), "took over another member's state");
+        Ok(())
+    }
 }
+
+#[cfg(test)]
+mod tests;

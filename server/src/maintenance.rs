@@ -31,7 +31,7 @@ const SWEEP_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct MaintenanceFace {
     pub(crate) core: Arc<Core>,
-    pub(crate) state: engine::Engine,
+    pub(crate) state: engine::Home,
     pub(crate) snapshots: Snapshots,
 }
 

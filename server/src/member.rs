@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 use ca::Ledger;
-use engine::{Engine, Options};
+use engine::{Engine, Home, Options};
 use parking_lot::Mutex;
 use proto::etcdserverpb::{
     auth_server::AuthServer, cluster_server::ClusterServer, lease_server::LeaseServer,
@@ -24,6 +24,7 @@ use crate::{
     cluster::{self, ClusterFace},
     compactor,
     core::Core,
+    damage,
     election::ElectionFace,
     expiry,
     http::{self, Access, HttpFace, Serves},
@@ -84,13 +85,16 @@ pub enum ServerError {
     /// The cluster did not take what this member is.
     #[error("cannot tell the cluster of this member: {0}")]
     Unpublished(String),
+    /// What is on the disk is not what was written there. Says where, and what to do.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// A running member. Stop it with [`Member::shutdown`]; dropping it leaves the disk as a crash would.
 #[derive(Debug)]
 pub struct Member {
     core: Arc<Core>,
-    state: Engine,
+    state: Home,
     ledger: ca::LedgerView,
     snapshots: Snapshots,
     methods: Arc<http::Methods>,
@@ -103,6 +107,10 @@ impl Member {
     /// # Errors
     /// See [`ServerError`]: nothing runs then.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        Self::start_on(config).await.map_err(damage::explained)
+    }
+
+    async fn start_on(config: Config) -> Result<Self, ServerError> {
         make_private(&config.data_dir)?;
         let member = ids::member_id(&config.advertise_peer_urls, &config.cluster_token);
         let cluster = ids::cluster_id(&[member]);
@@ -110,20 +118,26 @@ impl Member {
         let log = open(config.data_dir.join("log"), raft::SPACES)?;
 
         let clock = Clock::start();
-        let (store, view) = Store::open(state.clone(), config.store.clone())?;
-        let (ledger, ledger_view) = Ledger::open(state.clone())?;
+        let (store, view) = Store::open(state.engine(), config.store.clone())?;
+        let (ledger, ledger_view) = Ledger::open(state.engine())?;
         let lessor = Arc::new(Mutex::new(Lessor::new(config.store.lease_checkpoint_interval)));
         let sweeper = store.sweeper();
         let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
         let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;
         let metrics = Arc::new(Metrics::default());
-        let machine =
-            StateMachine::new(state.clone(), store, ledger, (Arc::clone(&lessor), tokens), clock, Arc::clone(&metrics));
+        let machine = StateMachine::new(
+            state.clone(),
+            (store, ledger),
+            (Arc::clone(&lessor), tokens),
+            clock,
+            Arc::clone(&metrics),
+        );
+        let guards_mesh = machine.founded();
         let raft = Raft::start(raft_config(&config, cluster, member), log, machine).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
-        let guards_mesh = ledger_view.genesis()?.is_some();
-        let space = Space::new(state.clone(), config.store.quota_backend_bytes);
+        let folder = Some(config.data_dir.clone());
+        let space = Space::new(state.clone(), folder, config.store.quota_backend_bytes);
         let space =
             Arc::new(space.map_err(|source| ServerError::Engine { path: config.data_dir.join(STATE), source })?);
         let leadership = raft.leadership();
@@ -141,7 +155,7 @@ impl Member {
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
         let settle = tokio::spawn(settle::run(Arc::clone(&core), core.stop.clone()));
         let compactor = tokio::spawn(compactor::run(Arc::clone(&core), core.stop.clone()));
-        let space = tokio::spawn(space::run(Arc::clone(&core.space), core.view.clone(), core.stop.clone()));
+        let space = tokio::spawn(space::run(Arc::clone(&core), core.stop.clone()));
         let stop = core.stop.clone();
         let leaders = tokio::spawn(async move { metrics.watch_leaders(leadership, stop).await });
         let sweep = tokio::spawn(sweep(sweeper, core.stop.clone()));
@@ -216,7 +230,10 @@ impl Member {
 
     /// Returns why the member cannot go on, if ever: its disk failed, say. Shut it down then.
     pub async fn fatal(&self) -> ServerError {
-        self.core.raft.fatal().await.into()
+        tokio::select! {
+            error = self.core.raft.fatal() => damage::explained(error.into()),
+            what = self.core.damage.found() => ServerError::Damaged(damage::advise(&what)),
+        }
     }
 
     /// Ends all streams, refuses what is new, and returns when all is on disk.
@@ -233,7 +250,7 @@ impl Member {
             }
         }
         let stopped = self.core.raft.shutdown().await;
-        self.state.rest();
+        self.state.engine().rest();
         Ok(stopped?)
     }
 
@@ -289,8 +306,9 @@ fn raft_config(config: &Config, cluster: raft::ClusterId, member: raft::MemberId
 pub(crate) const STATE: &str = "state";
 
 /// Opens what a member's state is kept on.
-pub(crate) fn open_state(path: PathBuf) -> Result<Engine, ServerError> {
-    open(path, &[Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat())
+pub(crate) fn open_state(path: PathBuf) -> Result<Home, ServerError> {
+    let spaces = [Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat();
+    Home::open(&path, &spaces, &Options::default()).map_err(|source| ServerError::Engine { path, source })
 }
 
 fn open(path: PathBuf, spaces: &[engine::Space]) -> Result<Engine, ServerError> {

@@ -1,10 +1,15 @@
 //! The space that keys take: how much there is, how it comes back.
 //!
 //! - What may grow is admitted by an estimate that costs nothing, and by a true measurement once the estimate says no.
+//! - There are two bounds: the quota, which counts living data, and the disk, which others fill too. Beyond either nothing may
+//!   grow, and all else goes on.
 //! - Space comes back by itself: what sweeps left behind is rewritten when it is worth it, and at once when space is out.
 //!   Reads and writes go on meanwhile.
 
+mod disk;
+
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use engine::{Engine, EngineError};
+use engine::{EngineError, Home};
 use store::{Command, Op, Put, PutValue, Store, Txn, View};
 use tokio::{
     sync::Notify,
@@ -20,6 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use self::disk::Disk;
+use crate::core::Core;
 
 /// The quota that 0 stands for. Source: etcd `DefaultQuotaBytes`.
 const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
@@ -31,15 +39,21 @@ const LEASE_OVERHEAD_BYTES: u64 = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// How long a request waits for space to be reclaimed; the rewriting goes on after that.
 const RECLAIM_WAIT: Duration = Duration::from_secs(1);
+/// How often what is written takes its bytes of the disk: log and state, each first as it comes and then in order.
+const COPIES: u64 = 4;
 /// Fewer swept rows are never worth a rewriting of their own.
 const SWEPT_ROWS_MIN: u64 = 20_000;
 
 /// The member's space.
 #[derive(Debug)]
 pub(crate) struct Space {
-    engine: Engine,
+    home: Home,
+    /// `None` is a disk without bounds.
+    disk: Option<Disk>,
     quota_bytes: Option<u64>,
     measured_bytes: AtomicU64,
+    /// What the disk had room for at the measurement.
+    disk_room: AtomicU64,
     /// Cost of what was admitted since the measurement.
     admitted_bytes: AtomicU64,
     /// Somebody is rewriting.
@@ -49,22 +63,25 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// `quota_bytes` is the flag's: 0 is the default, below 0 is no quota.
-    pub(crate) fn new(engine: Engine, quota_bytes: i64) -> Result<Self, EngineError> {
-        let measured_bytes = AtomicU64::new(engine.live_bytes(Store::SPACES)?);
+    /// `folder` is on the disk that counts. `quota_bytes` is the flag's: 0 is the default, below 0 is no quota.
+    pub(crate) fn new(home: Home, folder: Option<PathBuf>, quota_bytes: i64) -> Result<Self, EngineError> {
         let quota_bytes = match quota_bytes {
             0 => Some(QUOTA_BYTES_DEFAULT),
             bytes => u64::try_from(bytes).ok(),
         };
-        Ok(Self {
-            engine,
+        let space = Self {
+            home,
+            disk: folder.map(Disk::new),
             quota_bytes,
-            measured_bytes,
+            measured_bytes: AtomicU64::new(0),
+            disk_room: AtomicU64::new(u64::MAX),
             admitted_bytes: AtomicU64::new(0),
             reclaiming: AtomicBool::new(false),
             reclaimed: Notify::new(),
             reclaimed_rows: AtomicU64::new(0),
-        })
+        };
+        space.measure()?;
+        Ok(space)
     }
 
     /// Whether there is room for a command. One that cannot grow always has.
@@ -72,20 +89,32 @@ impl Space {
     /// # Errors
     /// If the engine cannot be asked.
     pub(crate) fn has_room_for(&self, command: &Command) -> Result<bool, EngineError> {
-        let (Some(quota), cost) = (self.quota_bytes, cost(command)) else { return Ok(true) };
+        let cost = cost(command);
         if cost == 0 {
             return Ok(true);
         }
+        let fits = |measured: u64, admitted: u64| {
+            self.quota_bytes.is_none_or(|quota| measured + admitted < quota)
+                && COPIES * admitted < self.disk_room.load(Ordering::Relaxed)
+        };
         let admitted = self.admitted_bytes.fetch_add(cost, Ordering::Relaxed) + cost;
-        if self.measured_bytes.load(Ordering::Relaxed) + admitted < quota {
-            return Ok(true);
-        }
-        Ok(self.measure()? + cost < quota)
+        Ok(fits(self.measured_bytes.load(Ordering::Relaxed), admitted) || fits(self.measure()?, cost))
     }
 
-    /// Bytes that keys and their history take, as the engine knows it now.
+    /// Whether nothing is left of the disk but what is kept back, as of the last measurement.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_room.load(Ordering::Relaxed) == 0
+    }
+
+    /// Bytes that keys and their history take, as the engine knows it now. Looks at the disk, too.
     pub(crate) fn measure(&self) -> Result<u64, EngineError> {
-        let bytes = self.engine.live_bytes(Store::SPACES)?;
+        let bytes = self.home.engine().live_bytes(Store::SPACES)?;
+        let disk_room = self.disk.as_ref().map(Disk::room).transpose();
+        let disk_room = disk_room.unwrap_or_else(|error| {
+            warn!(%error, "cannot tell how much room the disk has");
+            None
+        });
+        self.disk_room.store(disk_room.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.admitted_bytes.store(0, Ordering::Relaxed);
         self.measured_bytes.store(bytes, Ordering::Relaxed);
         Ok(bytes)
@@ -93,7 +122,7 @@ impl Space {
 
     /// Bytes that everything takes on this member's disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64, EngineError> {
-        self.engine.disk_bytes()
+        self.home.engine().disk_bytes()
     }
 
     /// The quota; `None` is no bound.
@@ -130,7 +159,7 @@ impl Space {
 
     fn rewrite(&self, view: &View) {
         let rows = view.swept_rows();
-        match self.engine.reclaim(Store::SPACES).and_then(|()| self.measure()) {
+        match self.home.engine().reclaim(Store::SPACES).and_then(|()| self.measure()) {
             Ok(bytes) => info!(bytes, "space of compacted history reclaimed"),
             Err(error) => warn!(%error, "cannot reclaim the space of compacted history"),
         }
@@ -149,19 +178,23 @@ impl Space {
     }
 }
 
-/// Measures, and reclaims what is worth it, until `stop`.
-pub(crate) async fn run(space: Arc<Space>, view: View, stop: CancellationToken) {
+/// Measures, has the alarm raised when the disk is full, and reclaims what is worth it, until `stop`.
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let (space, view) = (&core.space, &core.view);
     let keep = async {
         loop {
             sleep(TICK).await;
-            if space.admitted_bytes.load(Ordering::Relaxed) > 0
-                && let Err(error) = space.measure()
-            {
+            if let Err(error) = space.measure() {
                 warn!(%error, "cannot measure the space that keys take");
             }
-            if space.is_worth_reclaiming(&view) {
+            if space.is_disk_full()
+                && let Err(error) = core.raise_no_space().await
+            {
+                warn!(error = error.message(), "cannot tell the cluster that the disk is full");
+            }
+            if space.is_worth_reclaiming(view) {
                 view.swept().await;
-                space.reclaim(&view).await;
+                space.reclaim(view).await;
             }
         }
     };
@@ -230,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_quota_bounds_what_was_admitted_and_what_is_there() {
-        let space = |quota| Space::new(Engine::in_memory(Store::SPACES), quota).expect("an engine");
+        let space = |quota| Space::new(Home::in_memory(Store::SPACES), None, quota).expect("an engine");
         let one = Command::Put(put(741));
         let bounded = space(2500);
         assert!(bounded.has_room_for(&one).expect("asked"));

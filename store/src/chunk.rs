@@ -37,7 +37,8 @@ impl View {
         show: Show,
         (keys_max, bytes_max): (u64, usize),
     ) -> Result<Chunk, Failure> {
-        let mut snapshot = self.shared().snapshot()?;
+        let shared = self.shared();
+        let mut snapshot = shared.snapshot()?;
         let at = snapshot.at(at)?;
         let (mut kvs, mut bytes, mut rest) = (Vec::new(), 0, None);
         snapshot.scan(keys, at, |found| {

@@ -8,6 +8,7 @@
 //!   at or below it stays, and so does a delete exactly at it, for the watcher that starts there.
 //! - What apply and readers do does not depend on how far a sweep is.
 //! - A sweep that was cut short starts again where it was; deleting a row twice is harmless.
+//! - A state that takes another's place says itself how far it is swept.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -18,12 +19,13 @@ use types::Revision;
 use crate::{
     StoreError,
     layout::{self, Compacted, Point, Written},
-    view::Shared,
+    view::{Current, Shared},
 };
 
 /// Deletes dead rows. One per store.
 #[derive(Debug)]
 pub struct Sweeper {
+    current: Current,
     shared: Arc<Shared>,
     under_way: Option<UnderWay>,
 }
@@ -45,8 +47,8 @@ pub enum Sweep {
 }
 
 impl Sweeper {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, under_way: None }
+    pub(crate) fn new(current: Current) -> Self {
+        Self { shared: current.load_full(), current, under_way: None }
     }
 
     /// Sweeps whenever there is something to sweep; runs until it is dropped, or the disk fails.
@@ -54,10 +56,10 @@ impl Sweeper {
     /// # Errors
     /// [`StoreError`] if the engine fails.
     pub async fn run(mut self) -> Result<(), StoreError> {
-        let (mut compacted, mut endings) = (self.shared.compacted.subscribe(), self.shared.endings.subscribe());
         loop {
-            compacted.mark_unchanged();
-            endings.mark_unchanged();
+            self.follow();
+            let shared = Arc::clone(&self.shared);
+            let (mut compacted, mut endings) = (shared.compacted.subscribe(), shared.endings.subscribe());
             let blocking = tokio::task::spawn_blocking(move || {
                 let step = self.step();
                 (self, step)
@@ -70,7 +72,7 @@ impl Sweeper {
                     tokio::select! {
                         Ok(()) = compacted.changed() => {}
                         Ok(()) = endings.changed() => {}
-                        else => return Ok(()),
+                        () = shared.replaced() => {}
                     }
                 }
             }
@@ -82,6 +84,7 @@ impl Sweeper {
     /// # Errors
     /// [`StoreError`] if the engine fails.
     pub fn step(&mut self) -> Result<Sweep, StoreError> {
+        self.follow();
         let Some(UnderWay { target, from }) = self.under_way.take().or_else(|| self.begin()) else {
             return Ok(Sweep::Done);
         };
@@ -95,6 +98,15 @@ impl Sweeper {
         self.under_way = rest.map(|from| UnderWay { target, from });
         self.shared.swept.send_replace(swept);
         Ok(if self.under_way.is_some() { Sweep::More } else { Sweep::Done })
+    }
+
+    /// Turns to the state that counts.
+    fn follow(&mut self) {
+        let current = self.current.load();
+        if !Arc::ptr_eq(&current, &self.shared) {
+            self.shared = Arc::clone(&current);
+            self.under_way = None;
+        }
     }
 
     /// The next sweep, if one is due. It starts at the revision that the last one ended with, whose deletes it left.

@@ -3,6 +3,7 @@
 //! Owns: what readers may know of: the published revision and compaction, the leases, and who may read what.
 //!
 //! - A view sees a batch only after `publish`, and then all of it.
+//! - A view sees one state or the one that took its place, and never some of each: a read looks once which it is.
 //! - A read at a revision is decided against the compaction that is published when the rows are read, so that it
 //!   never misses what a sweep has taken.
 
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use engine::Engine;
 use parking_lot::RwLock;
@@ -53,11 +54,14 @@ pub struct Lease {
 /// What is published, for readers. Clones share it.
 #[derive(Clone, Debug)]
 pub struct View {
-    shared: Arc<Shared>,
+    current: Current,
     hub: WatchHub,
 }
 
-/// What the writer, the sweeper and all readers share.
+/// The state that counts; another takes its place when the store is reopened.
+pub(crate) type Current = Arc<ArcSwap<Shared>>;
+
+/// One state: what the writer, the sweeper and all readers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
@@ -72,10 +76,12 @@ pub(crate) struct Shared {
     pub(crate) auth: ArcSwap<Auth>,
     /// The compaction up to which dead rows are gone.
     pub(crate) swept: watch::Sender<Compacted>,
-    /// Rows that sweeps have deleted since the store was opened.
-    pub(crate) swept_rows: AtomicU64,
+    /// Rows that sweeps have deleted since the store was opened, of states before this one too.
+    pub(crate) swept_rows: Arc<AtomicU64>,
     /// The compaction that is published; wakes the sweeper.
     pub(crate) compacted: watch::Sender<Compacted>,
+    /// Another state has taken this one's place: nothing happens here any more.
+    pub(crate) replaced: watch::Sender<bool>,
 }
 
 /// What readers see of the present.
@@ -99,11 +105,34 @@ impl Shared {
         self.head.read().published
     }
 
-    /// Blocks until history up to a revision is on the engine: it is not while a lease with many keys ends.
-    pub(crate) fn wait_for_history(&self, through: Revision) {
+    /// The last revision up to `to` that history holds wholly.
+    pub(crate) fn settled(&self, to: Revision) -> Option<Revision> {
+        match self.endings.borrow().unsettled() {
+            Some(first) if first <= to => first.previous(),
+            _ => Some(to),
+        }
+    }
+
+    /// Blocks until history up to a revision is on the engine: it is not while a lease with many keys ends. Returns whether
+    /// it is; it never will be in a state that was replaced.
+    pub(crate) fn wait_for_history(&self, through: Revision) -> bool {
         while self.endings.borrow().unsettled().is_some_and(|first| first <= through) {
+            if *self.replaced.borrow() {
+                return false;
+            }
             std::thread::sleep(HISTORY_POLL);
         }
+        true
+    }
+
+    /// Returns once another state has taken this one's place.
+    pub(crate) async fn replaced(&self) {
+        let mut replaced = self.replaced.subscribe();
+        replaced.wait_for(|replaced| *replaced).await.expect("self holds the sender");
+    }
+
+    pub(crate) fn lease(&self, id: LeaseId) -> Option<Lease> {
+        self.leases.read().get(&id).copied()
     }
 
     /// The row of a version; `None` if it is swept.
@@ -134,25 +163,31 @@ impl Shared {
 }
 
 impl View {
-    pub(crate) fn new(shared: Arc<Shared>, hub: WatchHub) -> Self {
-        Self { shared, hub }
+    pub(crate) fn new(current: Current, hub: WatchHub) -> Self {
+        Self { current, hub }
     }
 
     /// The revision of the last published transaction.
     pub fn revision(&self) -> Revision {
-        self.shared.published().revision
+        self.shared().published().revision
     }
 
     /// The oldest revision that can be read; `None` before the first compaction.
     pub fn compacted(&self) -> Option<Revision> {
-        Revision::new(self.shared.published().compacted.0)
+        Revision::new(self.shared().published().compacted.0)
     }
 
     /// Returns once the rows that the published compaction left dead are gone; needs a running [`Sweeper`](crate::Sweeper).
     pub async fn swept(&self) {
-        let target = self.shared.published().compacted;
-        let mut swept = self.shared.swept.subscribe();
-        swept.wait_for(|swept| *swept >= target).await.expect("the sender lives as long as this view");
+        loop {
+            let shared = self.held();
+            let target = shared.published().compacted;
+            let mut swept = shared.swept.subscribe();
+            tokio::select! {
+                _ = swept.wait_for(|swept| *swept >= target) => return,
+                () = shared.replaced() => {}
+            }
+        }
     }
 
     /// The keys of a range, at the revision asked for or the published one.
@@ -160,9 +195,10 @@ impl View {
     /// # Errors
     /// [`Refusal::Compacted`] and [`Refusal::FutureRevision`]; [`Failure::Broken`] if the disk fails.
     pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
-        match living::latest(&self.shared, range)? {
+        let shared = self.shared();
+        match living::latest(&shared, range)? {
             Some(answer) => Ok(answer),
-            None => self.shared.snapshot()?.range(range),
+            None => shared.snapshot()?.range(range),
         }
     }
 
@@ -171,7 +207,7 @@ impl View {
     /// # Errors
     /// [`Failure::Broken`] if what is in memory is damaged.
     pub fn range_at_once(&self, range: &Range, keys_max: usize) -> Result<Option<RangeAnswer>, Failure> {
-        Ok(living::remembered(&self.shared, range, keys_max)?)
+        Ok(living::remembered(&self.shared(), range, keys_max)?)
     }
 
     /// Runs a transaction that only reads, all of it at the published revision.
@@ -179,7 +215,8 @@ impl View {
     /// # Errors
     /// Those of [`View::range`].
     pub fn txn_read_only(&self, txn: &ReadOnlyTxn) -> Result<TxnAnswer, Failure> {
-        let mut snapshot = self.shared.snapshot()?;
+        let shared = self.shared();
+        let mut snapshot = shared.snapshot()?;
         let succeeded = snapshot.holds(&txn.compares)?;
         let ranges = if succeeded { &txn.success } else { &txn.failure };
         let ops =
@@ -189,12 +226,12 @@ impl View {
 
     /// All leases, by id.
     pub fn leases(&self) -> Vec<Lease> {
-        self.shared.leases.read().values().copied().collect()
+        self.shared().leases.read().values().copied().collect()
     }
 
     /// One lease.
     pub fn lease(&self, id: LeaseId) -> Option<Lease> {
-        self.shared.leases.read().get(&id).copied()
+        self.shared().lease(id)
     }
 
     /// The keys attached to a lease, in key order; it may already know of a batch that is about to be published.
@@ -202,8 +239,9 @@ impl View {
     /// # Errors
     /// [`Refusal::LeaseNotFound`]; [`Failure::Broken`] if the disk fails.
     pub fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Failure> {
-        self.lease(id).ok_or(Refusal::LeaseNotFound(id))?;
-        Ok(layout::attached(&self.shared.engine, id)?)
+        let shared = self.shared();
+        shared.lease(id).ok_or(Refusal::LeaseNotFound(id))?;
+        Ok(layout::attached(&shared.engine, id)?)
     }
 
     /// Whether a key of a range is attached to a lease; none is to an unknown one.
@@ -211,14 +249,15 @@ impl View {
     /// # Errors
     /// [`StoreError`] if the engine fails.
     pub fn lease_holds_any_of(&self, id: LeaseId, keys: &KeyRange) -> Result<bool, StoreError> {
-        let first = layout::attached_from(&self.shared.engine, id, keys.start(), 1)?;
-        Ok(self.lease(id).is_some() && first.iter().any(|key| keys.contains(key)))
+        let shared = self.shared();
+        let first = layout::attached_from(&shared.engine, id, keys.start(), 1)?;
+        Ok(shared.lease(id).is_some() && first.iter().any(|key| keys.contains(key)))
     }
 
     /// Rows that sweeps have deleted since the store was opened. Their space is free once the engine has rewritten what
     /// they lay among.
     pub fn swept_rows(&self) -> u64 {
-        self.shared.swept_rows.load(Ordering::Relaxed)
+        self.shared().swept_rows.load(Ordering::Relaxed)
     }
 
     /// About how many rows the history of keys takes, those included that are swept and not rewritten yet.
@@ -226,43 +265,56 @@ impl View {
     /// # Errors
     /// [`StoreError`] if the engine fails.
     pub fn history_rows(&self) -> Result<u64, StoreError> {
-        Ok(self.shared.engine.key_count(layout::KEYS)? + self.shared.engine.key_count(layout::HISTORY)?)
+        let shared = self.shared();
+        Ok(shared.engine.key_count(layout::KEYS)? + shared.engine.key_count(layout::HISTORY)?)
     }
 
     /// The alarms that are raised, by kind and member.
     pub fn alarms(&self) -> Vec<Alarm> {
-        self.shared.alarms.read().raised().collect()
+        self.shared().alarms.read().raised().collect()
     }
 
     /// The members of the cluster, by id.
     pub fn members(&self) -> Vec<Member> {
-        self.shared.members.read().all()
+        self.shared().members.read().all()
     }
 
     /// Returns while there are leases that have ended and whose keys are not all deleted on the engine: one member has to
     /// propose [`Command::Settle`](crate::Command::Settle) until there are none.
     pub async fn unsettled(&self) {
-        let mut endings = self.shared.endings.subscribe();
-        endings.wait_for(|endings| !endings.is_empty()).await.expect("the sender lives as long as this view");
+        loop {
+            let shared = self.held();
+            let mut endings = shared.endings.subscribe();
+            tokio::select! {
+                _ = endings.wait_for(|endings| !endings.is_empty()) => return,
+                () = shared.replaced() => {}
+            }
+        }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+    /// The state that counts now. What belongs together is read from one of them.
+    pub(crate) fn shared(&self) -> Guard<Arc<Shared>> {
+        self.current.load()
+    }
+
+    /// As [`View::shared`], for a walk that takes a while.
+    pub(crate) fn held(&self) -> Arc<Shared> {
+        self.current.load_full()
     }
 
     /// Users, roles and permissions.
     pub fn auth(&self) -> Arc<Auth> {
-        self.shared.auth.load_full()
+        self.shared().auth.load_full()
     }
 
     /// Whether permissions count.
     pub fn auth_is_enabled(&self) -> bool {
-        self.shared.auth.load().is_enabled()
+        self.shared().auth.load().is_enabled()
     }
 
     /// How often users and roles were changed, from 1.
     pub fn auth_revision(&self) -> u64 {
-        self.shared.auth.load().revision()
+        self.shared().auth.load().revision()
     }
 
     /// Reads on behalf of somebody: what `may` lets them read, and only if users and roles did not change meanwhile.
@@ -305,7 +357,8 @@ impl View {
 
     fn lease_within(&self, id: LeaseId, set: &KeySet) -> Result<bool, Failure> {
         // What hangs on a lease that has ended is on its way out, and nobody's.
-        Ok(self.lease(id).is_none() || layout::attached_within(&self.shared.engine, id, set, |_| false)?)
+        let shared = self.shared();
+        Ok(shared.lease(id).is_none() || layout::attached_within(&shared.engine, id, set, |_| false)?)
     }
 
     /// Where changes can be watched.

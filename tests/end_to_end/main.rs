@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod demo;
 mod differential;
+mod disk;
 mod envoy;
 mod etcdctl;
 mod harness;

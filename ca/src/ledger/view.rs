@@ -1,5 +1,10 @@
 //! The ledger as readers see it: what was applied and written.
+//!
+//! - A read sees the ledger of one engine: another takes its place for all at once.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use engine::Engine;
 
 use super::{
@@ -12,38 +17,48 @@ use crate::time::Time;
 
 /// Reads the ledger. Clones read the same.
 #[derive(Clone, Debug)]
-pub struct LedgerView(Engine);
+pub struct LedgerView(Arc<ArcSwap<Engine>>);
 
 impl LedgerView {
     pub(super) fn new(engine: Engine) -> Self {
-        Self(engine)
+        Self(Arc::new(ArcSwap::from_pointee(engine)))
+    }
+
+    /// From now on the ledger is what this engine holds.
+    pub(super) fn replace(&self, engine: Engine) {
+        self.0.store(Arc::new(engine));
+    }
+
+    fn engine(&self) -> Engine {
+        Engine::clone(&self.0.load())
     }
 
     /// How the authority was founded; `None` before it is.
     pub fn genesis(&self) -> Result<Option<Genesis>, LedgerError> {
-        Ok(self.0.get(SPACE, key::GENESIS)?.as_deref().map(Genesis::decode).transpose()?)
+        genesis(&self.engine())
     }
 
     /// The ledger's time.
     pub fn time(&self) -> Result<Time, LedgerError> {
-        self.head().map(|head| head.time)
+        head(&self.engine()).map(|head| head.time)
     }
 
     /// The Merkle tree over all entries so far.
     pub fn tree_head(&self) -> Result<TreeHead, LedgerError> {
-        self.head().map(|head| head.tree.head())
+        head(&self.engine()).map(|head| head.tree.head())
     }
 
     /// What was issued there; `None` if nothing was, or if it is forgotten since it expired.
     pub fn issued(&self, place: Place) -> Result<Option<IssuedRecord>, LedgerError> {
-        Ok(self.0.get(SPACE, &key::issued(place))?.as_deref().map(IssuedRecord::decode).transpose()?)
+        Ok(self.engine().get(SPACE, &key::issued(place))?.as_deref().map(IssuedRecord::decode).transpose()?)
     }
 
     /// The latest issued, newest first, without those that have expired by the ledger's time. At most `limit`.
     pub fn latest(&self, limit: usize) -> Result<Vec<IssuedRecord>, LedgerError> {
-        let now = self.time()?;
+        let engine = self.engine();
+        let now = head(&engine)?.time;
         let mut records = Vec::new();
-        let mut cursor = self.0.cursor(SPACE)?;
+        let mut cursor = engine.cursor(SPACE)?;
         cursor.seek_back(&[key::ISSUED + 1]);
         // Nothing is stored at the bare next letter, but the walk may not rely on it.
         while records.len() < limit
@@ -64,12 +79,16 @@ impl LedgerView {
     /// The identity that a token's bearer would be given, while it is worth asking: used ones too, since a repeated
     /// request is answered again.
     pub(crate) fn token_identity(&self, hash: &[u8; 32], now: Time) -> Result<Option<types::SpiffeId>, LedgerError> {
-        let token = self.0.get(SPACE, &key::token(hash))?.as_deref().map(Token::decode).transpose()?;
+        let token = self.engine().get(SPACE, &key::token(hash))?.as_deref().map(Token::decode).transpose()?;
         Ok(token.filter(|token| token.used || token.expires > now).map(|token| token.spiffe_id))
     }
+}
 
-    pub(super) fn head(&self) -> Result<Head, LedgerError> {
-        let row = self.0.get(SPACE, key::HEAD)?;
-        Ok(row.as_deref().map(Head::decode).transpose()?.unwrap_or_else(Head::empty))
-    }
+pub(super) fn genesis(engine: &Engine) -> Result<Option<Genesis>, LedgerError> {
+    Ok(engine.get(SPACE, key::GENESIS)?.as_deref().map(Genesis::decode).transpose()?)
+}
+
+pub(super) fn head(engine: &Engine) -> Result<Head, LedgerError> {
+    let row = engine.get(SPACE, key::HEAD)?;
+    Ok(row.as_deref().map(Head::decode).transpose()?.unwrap_or_else(Head::empty))
 }

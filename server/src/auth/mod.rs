@@ -29,4 +29,6 @@ pub use jwt::KeyError;
 pub(crate) use caller::Caller;
 pub(crate) use gate::{Authenticator, Gated, Gates, Side};
 pub(crate) use service::AuthFace;
+#[cfg(test)]
+pub(crate) use simple::{Found, new_word};
 pub(crate) use simple::{News, SimpleTokens};

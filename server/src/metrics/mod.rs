@@ -38,6 +38,8 @@ pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plai
 pub(crate) struct Metrics {
     /// Writes of applied entries to the state's engine.
     pub(crate) commits: Durations,
+    /// How long it took to take over another member's state.
+    pub(crate) installed: Durations,
     pub(crate) proposals_failed: AtomicU64,
     pub(crate) proposals_pending: AtomicU64,
     pub(crate) health: Health,
@@ -48,6 +50,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             commits: Durations::new(Durations::DISK),
+            installed: Durations::new(Durations::DISK),
             proposals_failed: AtomicU64::default(),
             proposals_pending: AtomicU64::default(),
             health: Health::default(),
@@ -186,6 +189,8 @@ fn write_disk(core: &Core, page: &mut Page) {
     .durations(&[], core.raft.log_syncs());
     page.histogram("etcd_disk_backend_commit_duration_seconds", "How long writes of applied entries took.")
         .durations(&[], &core.metrics.commits);
+    page.histogram("etcd_snap_db_save_total_duration_seconds", "How long it took to take over another member's state.")
+        .durations(&[], &core.metrics.installed);
     let quota = core.space.quota_bytes().unwrap_or(0);
     page.gauge("etcd_server_quota_backend_bytes", "Disk space that keys and history may need; 0: any.").is(quota);
     match core.space.disk_bytes().and_then(|taken| Ok((taken, core.space.measure()?))) {

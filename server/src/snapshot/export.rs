@@ -10,7 +10,7 @@ use std::{
 
 use bbolt::Writer;
 use ca::Ledger;
-use engine::{Engine, Pinned, Read};
+use engine::{Home, Pinned, Read};
 use serde_json::json;
 use store::{Export, Member, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -46,40 +46,44 @@ impl About {
 }
 
 /// Writes the state as it is now, without a checksum, unless it is stopped before the end; gives the bytes that were
-/// written.
+/// written. At the moments at which a lease with many keys is about to end it waits for a while.
 pub(super) fn write(
-    state: &Engine,
+    home: &Home,
     about: &About,
     stop: &CancellationToken,
     out: impl FnOnce() -> Result<File, SnapshotError>,
 ) -> Result<(File, u64), SnapshotError> {
-    let pinned = settled(state, stop)?;
-    let export = Export::new(&pinned)?;
+    let started = Instant::now();
+    loop {
+        let state = home.engine();
+        let pinned = state.pin();
+        match Export::new(&pinned) {
+            Err(StoreError::Unsettled) if started.elapsed() < SETTLE_WAIT && !stop.is_cancelled() => sleep(SETTLE_POLL),
+            Err(error) => return Err(error.into()),
+            Ok(export) => return write_moment(&pinned, &export, about, stop, out),
+        }
+    }
+}
+
+fn write_moment(
+    pinned: &Pinned<'_>,
+    export: &Export<'_, Pinned<'_>>,
+    about: &About,
+    stop: &CancellationToken,
+    out: impl FnOnce() -> Result<File, SnapshotError>,
+) -> Result<(File, u64), SnapshotError> {
     let mut writer = Writer::new(out()?)?;
-    write_keys(&export, stop, &mut writer)?;
-    write_leases(&export, &mut writer)?;
-    write_alarms(&export, &mut writer)?;
-    write_meta(&export, about, &mut writer)?;
-    write_members(&export, &mut writer)?;
+    write_keys(export, stop, &mut writer)?;
+    write_leases(export, &mut writer)?;
+    write_alarms(export, &mut writer)?;
+    write_meta(export, about, &mut writer)?;
+    write_members(export, &mut writer)?;
     users::write(&export.auth()?, &mut writer)?;
     for bucket in schema::EMPTY {
         writer.bucket(bucket.as_bytes())?.finish()?;
     }
-    write_ours(&pinned, &mut writer)?;
+    write_ours(pinned, &mut writer)?;
     Ok(writer.finish()?)
-}
-
-/// A moment of the state at which no lease with many keys is about to end, if one comes in time.
-fn settled<'a>(state: &'a Engine, stop: &CancellationToken) -> Result<Pinned<'a>, SnapshotError> {
-    let started = Instant::now();
-    loop {
-        let pinned = state.pin();
-        match Export::new(&pinned).map(drop) {
-            Err(StoreError::Unsettled) if started.elapsed() < SETTLE_WAIT && !stop.is_cancelled() => sleep(SETTLE_POLL),
-            Err(error) => return Err(error.into()),
-            Ok(()) => return Ok(pinned),
-        }
-    }
 }
 
 fn write_keys(
@@ -175,7 +179,7 @@ fn write_ours(pinned: &Pinned<'_>, writer: &mut Writer<File>) -> Result<(), Snap
 }
 
 /// Writes the state with its checksum to a file that is there whole or not at all; gives its length.
-pub(crate) fn save(state: &Engine, about: &About, stop: &CancellationToken, path: &Path) -> Result<u64, SnapshotError> {
+pub(crate) fn save(state: &Home, about: &About, stop: &CancellationToken, path: &Path) -> Result<u64, SnapshotError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let building = tempfile::NamedTempFile::new_in(folder).map_err(io_error(folder))?;
     let (mut file, bytes) = write(state, about, stop, || building.reopen().map_err(io_error(path)))?;

@@ -7,7 +7,7 @@
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
-use engine::Engine;
+use engine::Home;
 use proto::etcdserverpb::SnapshotResponse;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -48,7 +48,7 @@ impl Default for Snapshots {
 /// Starts to send the state as it is now.
 pub(crate) fn stream(
     core: &Arc<Core>,
-    state: Engine,
+    state: Home,
     snapshots: &Snapshots,
 ) -> ReceiverStream<Result<SnapshotResponse, Status>> {
     let (sender, stream) = mpsc::channel(QUEUE_MAX);
@@ -77,7 +77,7 @@ pub(crate) fn stream(
 /// Sends the file and its checksum.
 async fn send(
     core: &Core,
-    state: Engine,
+    state: Home,
     slot: OwnedSemaphorePermit,
     sender: &Sender,
     stop: &CancellationToken,

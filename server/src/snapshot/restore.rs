@@ -113,7 +113,7 @@ fn trust_domain(ledger: &LedgerView) -> Result<Option<TrustDomain>, SnapshotErro
 fn load(restore: &Restore, dir: &Path, mut progress: impl FnMut(Progress)) -> Result<Loaded, SnapshotError> {
     let verified = |bytes| progress(Progress::Verified(bytes));
     let source = Source::open(&restore.snapshot, !restore.skip_hash_check, verified)?;
-    let state = open_state(dir.join(STATE)).map_err(no_member)?;
+    let state = open_state(dir.join(STATE)).map_err(no_member)?.engine();
     fill(&source, &state, restore.bump_revision, progress)
 }
 

@@ -27,7 +27,7 @@ use types::{KeyRange, Revision};
 use crate::{
     auth::Caller,
     core::Core,
-    status::{COMPACTED, as_go_prints, auth_refused, failed},
+    status::{COMPACTED, as_go_prints, auth_refused},
 };
 pub(crate) use wire::WatchServer;
 use wire::{Answer, Answers, Piece};
@@ -111,7 +111,7 @@ impl Session {
                     Ok(Some(delivery)) => self.deliver(delivery).await,
                     Ok(None) => Err(Gone),
                     Err(error) => {
-                        let status = failed(&error.into());
+                        let status = self.core.failed(&error.into());
                         let _client_gone = self.answers.send(Err(status)).await;
                         Err(Gone)
                     }

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod concurrency;
+mod disk;
+mod dropped;
 mod hash_kv;
 mod leases;
 mod maintenance;

@@ -11,42 +11,37 @@
 mod authorize;
 pub(crate) mod ending;
 mod lease;
+mod open;
 mod overlay;
 mod txn;
 mod write;
 
-use std::{
-    ops::ControlFlow,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use engine::{Batch, Engine, Space};
-use parking_lot::RwLock;
-use tokio::sync::watch;
-use types::{KeyRange, Revision};
+use engine::{Batch, Space};
+use types::Revision;
 
 use self::overlay::Overlay;
 use crate::{
-    AlarmAnswer, AlarmChange, Answer, Auth, Command, Compact, CompactAnswer, Entry, Failure, Limits, MemberAnswer,
-    MemberChange, Refusal, StoreError, Sweeper, View, WatchHub,
+    AlarmAnswer, AlarmChange, Answer, Auth, Command, Compact, CompactAnswer, Entry, Failure, MemberAnswer,
+    MemberChange, Refusal, StoreError, Sweeper, WatchHub,
     alarm::Alarms,
     auth,
     ending::Endings,
     layout::{self, Compacted},
-    living::{Living, Newest},
     member::Members,
-    recent::Recent,
     snapshot::Snapshot,
-    view::{Head, Published, Shared},
+    view::{Current, Published, Shared},
     watch::{Feed, Told},
 };
 
 /// The writer of a store; one per engine.
 #[derive(Debug)]
 pub struct Store {
+    /// What is in `current`.
     shared: Arc<Shared>,
+    current: Current,
     hub: WatchHub,
     feed: Feed,
     revision: Revision,
@@ -74,48 +69,6 @@ impl Store {
         layout::META,
         auth::SPACE,
     ];
-
-    /// Opens the store that is on the engine; an empty engine is an empty store.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the engine cannot be read or holds what no store wrote.
-    pub fn open(engine: Engine, limits: Limits) -> Result<(Self, View), StoreError> {
-        let published = Published { revision: layout::revision(&engine)?, compacted: layout::compacted(&engine)? };
-        let (alarms, members) = (Alarms::load(&engine)?, Members::load(&engine)?);
-        let endings = Endings::new(layout::endings(&engine)?);
-        let auth = Arc::new(auth::load(&engine)?);
-        let living = living(&engine, published, endings.clone())?;
-        let shared = Arc::new(Shared {
-            alarms: RwLock::new(alarms.clone()),
-            members: RwLock::new(members.clone()),
-            endings: watch::Sender::new(endings.clone()),
-            auth: ArcSwap::new(Arc::clone(&auth)),
-            leases: RwLock::new(layout::leases(&engine)?),
-            recent: Recent::new(limits.recent_bytes_max),
-            swept_rows: AtomicU64::new(0),
-            swept: watch::Sender::new(layout::swept(&engine)?),
-            compacted: watch::Sender::new(published.compacted),
-            head: RwLock::new(Head { published, is_settled: endings.is_empty(), living }),
-            engine,
-            limits,
-        });
-        let hub = WatchHub::new(Arc::clone(&shared));
-        let store = Self {
-            feed: Feed::start(hub.clone())?,
-            hub: hub.clone(),
-            revision: published.revision,
-            compacted: published.compacted,
-            alarms,
-            members,
-            endings,
-            told: true,
-            auth,
-            overlay: Overlay::default(),
-            events: Vec::new(),
-            shared: Arc::clone(&shared),
-        };
-        Ok((store, View::new(shared, hub)))
-    }
 
     /// Applies one committed entry: its rows go into `batch`, to be written with those of its neighbours.
     ///
@@ -180,7 +133,7 @@ impl Store {
 
     /// What deletes the rows that compactions leave dead. One at a time: the caller runs the only one.
     pub fn sweeper(&self) -> Sweeper {
-        Sweeper::new(Arc::clone(&self.shared))
+        Sweeper::new(Arc::clone(&self.current))
     }
 
     /// What commands see: the engine, and over it what the batch has done.
@@ -201,6 +154,7 @@ impl Store {
         batch.put(layout::META, layout::COMPACTED_KEY, Bytes::copy_from_slice(&asked.to_be_bytes()));
         Ok(CompactAnswer { revision: self.revision })
     }
+
     fn alarm(&mut self, batch: &mut Batch, change: AlarmChange) -> AlarmAnswer {
         let differs = self.alarms.change(change);
         self.told &= !differs;
@@ -218,16 +172,4 @@ impl Store {
         batch.put(layout::MEMBERS, member.key(), member.row());
         Ok(MemberAnswer { revision: self.revision, member })
     }
-}
-
-/// The keys that live on the engine.
-fn living(engine: &Engine, published: Published, endings: Endings) -> Result<Living, StoreError> {
-    let mut living = Living::default();
-    let cursor = engine.cursor(layout::KEYS)?;
-    let mut snapshot = Snapshot::published(cursor, published.revision, published.compacted, endings);
-    snapshot.scan(&KeyRange::AtLeast(Bytes::new()), published.revision, |found| {
-        living.insert(found.versions, Newest { modified: found.modified, meta: found.meta });
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(living)
 }

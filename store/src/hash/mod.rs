@@ -10,7 +10,7 @@
 
 mod etcd;
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use engine::Cursor;
 use types::{KeyRange, Revision};
@@ -49,7 +49,7 @@ impl View {
     /// [`Refusal::Compacted`](crate::Refusal) and [`Refusal::FutureRevision`](crate::Refusal); [`Failure::Broken`] if the
     /// disk fails.
     pub fn hash_keys(&self, at: Option<Revision>) -> Result<KeyHash, Failure> {
-        Walk::start(self.shared(), at)?.run()
+        self.hash(at).map(|(hash, _)| hash)
     }
 
     /// Hashes keys and leases as they are now: equal on members that have applied the same. Source: etcd v3 `Hash`, which
@@ -58,13 +58,25 @@ impl View {
     /// # Errors
     /// [`Failure::Broken`] if the disk fails.
     pub fn hash_all(&self) -> Result<KeyHash, Failure> {
-        let mut keys = self.hash_keys(None)?;
+        let (mut keys, shared) = self.hash(None)?;
         keys.hash = crc32c::crc32c_append(keys.hash, etcd::LEASE_BUCKET);
-        for lease in self.leases() {
+        let leases: Vec<_> = shared.leases.read().values().copied().collect();
+        for lease in leases {
             keys.hash = crc32c::crc32c_append(keys.hash, &etcd::lease_key(lease.id));
             keys.hash = crc32c::crc32c_append(keys.hash, &etcd::lease_value(&lease));
         }
         Ok(keys)
+    }
+
+    /// The hash, and the state that it is of.
+    fn hash(&self, at: Option<Revision>) -> Result<(KeyHash, Arc<Shared>), Failure> {
+        loop {
+            let shared = self.held();
+            let hash = Walk::start(&shared, at)?.map(Walk::run).transpose()?;
+            if let Some(hash) = hash {
+                return Ok((hash, shared));
+            }
+        }
     }
 }
 
@@ -100,9 +112,12 @@ enum Piece {
 }
 
 impl<'a> Walk<'a> {
-    fn start(shared: &'a Shared, at: Option<Revision>) -> Result<Self, Failure> {
+    /// `None` if the state was replaced before its history was whole.
+    fn start(shared: &'a Shared, at: Option<Revision>) -> Result<Option<Self>, Failure> {
         let revision = shared.published().revision;
-        shared.wait_for_history(at.unwrap_or(revision));
+        if !shared.wait_for_history(at.unwrap_or(revision)) {
+            return Ok(None);
+        }
         let history = shared.engine.cursor(layout::HISTORY)?;
         let keys = shared.engine.cursor(KEYS)?;
         // Read after the rows are pinned: what a sweep took before that, this compaction has forgotten.
@@ -115,7 +130,7 @@ impl<'a> Walk<'a> {
         )?;
         let newest_at = if alive { at } else { Revision::new(compacted.0).unwrap_or(at) };
         let hash = crc32c::crc32c(etcd::KEY_BUCKET);
-        Ok(Self { history, keys, revision, at, compacted, newest_at, hash })
+        Ok(Some(Self { history, keys, revision, at, compacted, newest_at, hash }))
     }
 
     fn run(mut self) -> Result<KeyHash, Failure> {

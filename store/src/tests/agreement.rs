@@ -42,7 +42,7 @@ pub(crate) fn agrees(mut rig: Rig, steps: Vec<Step>, ranges: &[Range]) {
     same_view(&rig.view(), &model, ranges);
 }
 
-fn same_view(view: &View, model: &Model, ranges: &[Range]) {
+pub(super) fn same_view(view: &View, model: &Model, ranges: &[Range]) {
     assert_eq!(view.revision(), model.revision());
     assert_eq!(view.compacted(), types::Revision::new(model.compacted));
     let leases: Vec<_> = model.leases.values().copied().collect();

@@ -3,6 +3,7 @@
 //! Owns: the queue between `publish` and the hub, and the thread that empties it.
 //!
 //! - `push` never waits: a full queue is dropped from there on, and every watcher reads that stretch from history.
+//! - A state that took another's place is news without revisions: every watcher reads them from its history.
 //! - The thread ends when the store does, and all streams end with it.
 
 use std::{
@@ -51,7 +52,7 @@ impl Feed {
     /// Starts the dispatcher of `hub`.
     pub(crate) fn start(hub: WatchHub) -> Result<Self, StoreError> {
         let queue = Arc::new(Queue::default());
-        let limits = hub.shared().limits.watch_feed;
+        let limits = hub.limits().watch_feed;
         let theirs = Arc::clone(&queue);
         let run = move || {
             while let Some(news) = theirs.wait() {
@@ -69,6 +70,18 @@ impl Feed {
         for revision in revisions {
             state.news.add(revision, self.limits);
         }
+        state.news.through = Some(through);
+        drop(state);
+        self.queue.arrived.notify_one();
+    }
+
+    /// Tells of all that lies after `before` up to `through`, which is published now, and which nothing is known of here.
+    pub(crate) fn jump(&self, before: Revision, through: Revision) {
+        if before == through {
+            return;
+        }
+        let mut state = self.queue.state.lock();
+        state.news.missed.get_or_insert(before.next());
         state.news.through = Some(through);
         drop(state);
         self.queue.arrived.notify_one();

@@ -19,7 +19,11 @@ use tokio::sync::{Notify, watch};
 use types::{KeyRange, Revision};
 
 use super::{RevisionEvents, Told, WatchStream, feed::News, history, interest::Interest};
-use crate::{QueueLimits, ending::Endings, view::Shared};
+use crate::{
+    Limits, QueueLimits,
+    ending::Endings,
+    view::{Current, Shared},
+};
 
 /// Revisions that are dispatched before streams may come and go again.
 const REVISIONS_PER_LOCK: usize = 64;
@@ -36,7 +40,8 @@ pub struct WatchHub {
 
 #[derive(Debug)]
 struct Core {
-    shared: Arc<Shared>,
+    current: Current,
+    limits: Limits,
     registry: Mutex<Registry>,
     /// Follows `Registry::dispatched`, for those who wait.
     dispatched: watch::Sender<Revision>,
@@ -107,12 +112,16 @@ pub(super) struct Gap {
 }
 
 impl WatchHub {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let dispatched = shared.published().revision;
+    pub(crate) fn new(current: Current) -> Self {
+        let (dispatched, limits) = {
+            let shared = current.load();
+            (shared.published().revision, shared.limits.clone())
+        };
         let registry = Registry { interest: Interest::default(), inboxes: HashMap::new(), dispatched, closed: false };
         Self {
             core: Arc::new(Core {
-                shared,
+                current,
+                limits,
                 registry: Mutex::new(registry),
                 dispatched: watch::Sender::new(dispatched),
                 with_previous: AtomicUsize::new(0),
@@ -152,36 +161,36 @@ impl WatchHub {
         self.core.with_previous.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn shared(&self) -> &Shared {
-        &self.core.shared
+    pub(super) fn limits(&self) -> &Limits {
+        &self.core.limits
+    }
+
+    /// The state that counts now.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.core.current.load_full()
     }
 
     pub(super) fn published(&self) -> Revision {
-        self.core.shared.published().revision
-    }
-
-    /// The last revision up to `to` that history holds wholly.
-    pub(super) fn settled(&self, to: Revision) -> Option<Revision> {
-        match self.core.shared.endings.borrow().unsettled() {
-            Some(first) if first <= to => first.previous(),
-            _ => Some(to),
-        }
+        self.core.current.load().published().revision
     }
 
     /// Gives way to others; and while what is owed is not in history yet, waits for it.
     pub(super) async fn history(&self, owed: Option<(Revision, Revision)>) {
         tokio::task::yield_now().await;
         if let Some((from, _)) = owed {
-            let mut endings = self.core.shared.endings.subscribe();
+            let shared = self.shared();
+            let mut endings = shared.endings.subscribe();
             let is_there = |endings: &Endings| endings.unsettled().is_none_or(|first| from < first);
-            // An error means that the store is gone, which the stream learns from its queue.
-            let _gone = endings.wait_for(is_there).await.is_err();
+            tokio::select! {
+                _ = endings.wait_for(is_there) => {}
+                () = shared.replaced() => {}
+            }
         }
     }
 
     /// The compacted revision, by the wire's number.
     pub(super) fn compacted(&self) -> i64 {
-        self.core.shared.published().compacted.0
+        self.core.current.load().published().compacted.0
     }
 
     /// Queues what was published for the streams that it matches.
@@ -191,7 +200,7 @@ impl WatchHub {
             let mut registry = self.core.registry.lock();
             for (told, events) in told.iter().zip(events) {
                 match events {
-                    Some(events) => registry.dispatch(&events, self.core.shared.limits.watch_queue),
+                    Some(events) => registry.dispatch(&events, self.core.limits.watch_queue),
                     None => registry.miss(told.revision()),
                 }
             }
@@ -209,7 +218,7 @@ impl WatchHub {
         match told {
             Told::Events(events) => Some(Arc::clone(events)),
             Told::Ended { .. } if self.core.registry.lock().inboxes.is_empty() => None,
-            Told::Ended { revision, lease } => match history::ended(&self.core.shared, *revision, *lease) {
+            Told::Ended { revision, lease } => match history::ended(&self.shared(), *revision, *lease) {
                 Ok(events) => events,
                 Err(error) => {
                     tracing::error!(%error, %revision, "cannot read what a lease took with it");

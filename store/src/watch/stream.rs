@@ -258,7 +258,7 @@ impl WatchStream {
             if takers.is_empty() {
                 continue;
             }
-            batch.read_previous(self.hub.shared())?;
+            batch.read_previous(&self.hub.shared())?;
             let events = |(watcher, passed)| Delivery::Events(Events { watcher, batch: batch.after(passed) });
             self.ready.extend(takers.into_iter().map(events));
         }
@@ -300,9 +300,10 @@ impl WatchStream {
             self.end_if_compacted(id);
         }
         let Some((from, to)) = self.owed() else { return Ok(()) };
-        let Some(to) = self.hub.settled(to).filter(|to| from <= *to) else { return Ok(()) };
-        let stretch = history::read(self.hub.shared(), from, to, |key| self.interest.has_match(key))?;
-        if self.hub.compacted() > from.get() {
+        let shared = self.hub.shared();
+        let Some(to) = shared.settled(to).filter(|to| from <= *to) else { return Ok(()) };
+        let stretch = history::read(&shared, from, to, |key| self.interest.has_match(key))?;
+        if shared.published().compacted.0 > from.get() {
             return Ok(()); // A sweep may have run ahead of the read: the next round ends who is too late.
         }
         self.offer(&stretch.revisions, Source::History)?;

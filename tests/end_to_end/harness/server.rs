@@ -58,6 +58,16 @@ impl Server {
         self.process.kill();
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Everything that it printed since it was started last.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Where it speaks etcd v3.
     pub(crate) fn endpoint(&self) -> String {
         self.etcd.to_string()

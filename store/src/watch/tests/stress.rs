@@ -19,7 +19,10 @@ use crate::{
 #[derive(Clone, Debug)]
 enum Step {
     Batch(Vec<Command>),
+    /// Another member applies more, and this one takes over its state.
+    Adopt(Vec<Command>),
     Sweep,
+    SweepThere,
     Watch {
         id: i64,
         keys: KeyRange,
@@ -45,7 +48,9 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         8 => vec(strategy::command(), 1..8).prop_map(Step::Batch),
+        1 => vec(strategy::command(), 0..12).prop_map(Step::Adopt),
         1 => Just(Step::Sweep),
+        1 => Just(Step::SweepThere),
         4 => (0..6_i64, strategy::keys(), prop::option::of(1..40_i64), filter, any::<bool>())
             .prop_map(|(id, keys, start, filter, prev_kv)| Step::Watch { id, keys, start, filter, prev_kv }),
         1 => (0..6_i64).prop_map(|id| Step::Cancel { id }),
@@ -62,6 +67,8 @@ struct Expected {
 
 struct Watching {
     rig: Rig,
+    /// Another member, of the same log.
+    other: Rig,
     model: Model,
     stream: WatchStream,
     watchers: BTreeMap<i64, Expected>,
@@ -73,9 +80,10 @@ impl Watching {
         let tiny = QueueLimits { revisions: 2, bytes: 1 << 20 };
         let limits =
             Limits { watch_queue: tiny, watch_feed: QueueLimits { revisions: 6, ..tiny }, ..Limits::default() };
+        let other = Rig::with_limits(limits.clone());
         let rig = Rig::with_limits(limits);
         let stream = rig.view().watches().stream();
-        Self { rig, model: Model::default(), stream, watchers: BTreeMap::new(), progress: None }
+        Self { rig, other, model: Model::default(), stream, watchers: BTreeMap::new(), progress: None }
     }
 
     async fn step(&mut self, step: Step) {
@@ -84,10 +92,23 @@ impl Watching {
                 for command in &commands {
                     let _answer = self.model.apply(command);
                 }
+                self.other.apply(commands.clone());
                 self.rig.apply(commands);
+            }
+            Step::Adopt(commands) => {
+                for command in &commands {
+                    let _answer = self.model.apply(command);
+                }
+                self.other.apply_alone(commands);
+                self.rig.adopt(&self.other);
+                self.rig.settle();
+                self.other.settle();
             }
             Step::Sweep => {
                 self.rig.sweep();
+            }
+            Step::SweepThere => {
+                self.other.sweep();
             }
             Step::Watch { id, keys, start, filter, prev_kv } => self.watch(id, keys, start, filter, prev_kv),
             Step::Cancel { id } => assert_eq!(self.stream.cancel(WatchId(id)), self.watchers.remove(&id).is_some()),

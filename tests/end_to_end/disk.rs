@@ -1,0 +1,88 @@
+//! A sync that fails: the member stops at once, and what it had acknowledged is there.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use client::{Client, Config, Get, Put};
+
+use crate::harness::{Server, eventually};
+
+/// Makes every sync of a process fail from now on, until this is dropped.
+struct FailingSyncs(Child);
+
+impl FailingSyncs {
+    /// `None` where the machine has no strace, or does not let it attach: that is said, and the test passes over.
+    async fn of(process: u32) -> Option<Self> {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-q", "-e", "trace=fdatasync,fsync,sync_file_range"]);
+        command.args(["-e", "inject=fdatasync,fsync:error=EIO", "-p", &process.to_string()]);
+        match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            Ok(child) => {
+                let tracing = Self(child);
+                let traced = || async { is_traced(process).then_some(()) };
+                let mut attached = Box::pin(eventually("strace attaches", traced));
+                let waited = tokio::time::timeout(Duration::from_secs(10), &mut attached).await;
+                if waited.is_err() {
+                    eprintln!("skipped: strace cannot attach to a process here");
+                }
+                waited.is_ok().then_some(tracing)
+            }
+            Err(error) => {
+                eprintln!("skipped: strace: {error}; `scripts/setup.sh test` installs it");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for FailingSyncs {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether all threads of a process are traced.
+fn is_traced(process: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|tracer| tracer.trim() != "0"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_stops_the_member_and_loses_nothing_acknowledged() {
+    let mut server = Server::start().await;
+    let client = Client::connect(&Config::new([server.endpoint()])).unwrap();
+    let mut acknowledged = 0;
+    for number in 0..200 {
+        client.put(Put::new(format!("k{number:04}"), number.to_string())).await.unwrap();
+        acknowledged = number;
+    }
+    let Some(failing) = FailingSyncs::of(server.id()).await else { return };
+    for number in 200..400 {
+        if client.put(Put::new(format!("k{number:04}"), number.to_string())).await.is_err() {
+            break;
+        }
+        acknowledged = number;
+    }
+    assert_eq!(acknowledged, 199, "nothing is acknowledged that no sync has brought to the disk");
+    let code = server.exit_code().await;
+    assert!(code.is_some_and(|code| code != 0), "it stops by itself, and says that it failed: {code:?}");
+    let log = server.log();
+    assert!(log.contains("storage failed") && log.contains("Input/output error"), "{log}");
+    drop(failing);
+
+    server.crash_and_restart().await;
+    let client = Client::connect(&Config::new([server.endpoint()])).unwrap();
+    let read = || async { client.get(Get::prefix("k")).await.ok() };
+    let stored = eventually("an answer after the restart", read).await;
+    let keys: Vec<_> = stored.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect();
+    for number in 0..200 {
+        assert!(keys.contains(&format!("k{number:04}")), "k{number:04}");
+    }
+}
