@@ -61,3 +61,7 @@ generated!(
     /// The mesh API.
     mesh = "meshstore.mesh.v1.rs"
 );
+generated!(
+    /// What members say to each other.
+    peer = "meshstore.peer.v1.rs"
+);

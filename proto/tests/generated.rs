@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "etcd/auth.proto",
     "etcd/election.proto",
     "etcd/kv.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 8] = [
     "istio/ca.proto",
     "meshstore/ca.proto",
     "meshstore/mesh.proto",
+    "meshstore/peer.proto",
 ];
 
 /// What [`proto::ETCD_DESCRIPTORS`] describes.

@@ -8,12 +8,13 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use engine::{Batch, Durability, Engine, Options, Space};
-use meshstore_raft::{ClusterId, Committed, Config, Machine, MachineError, MemberId, Raft, SPACES};
+use meshstore_raft::{Alone, ClusterId, Committed, Config, Machine, MachineError, MemberId, Raft, SPACES};
 use tokio::task::JoinSet;
 
 const STATE: Space = Space::new("state");
@@ -98,7 +99,7 @@ async fn measure(dir: &Path, clients: usize, span: Duration) -> Result<(), Box<d
 async fn start(dir: &Path) -> Result<Raft<Store>, Box<dyn std::error::Error>> {
     let log = Engine::open(&dir.join("log"), SPACES, &Options::default())?;
     let engine = Engine::open(&dir.join("state"), &[STATE], &Options::default())?;
-    Ok(Raft::start(Config::new(ClusterId(1), MemberId(1)), log, Store { engine, next: 0 }).await?)
+    Ok(Raft::start(Config::new(ClusterId(1), MemberId(1)), log, Store { engine, next: 0 }, Arc::new(Alone)).await?)
 }
 
 fn folder_bytes(dir: &Path) -> std::io::Result<u64> {

@@ -8,8 +8,15 @@
 //! - openraft runs ahead: it takes an entry for applied when it is queued here. Whatever depends on true progress (reads,
 //!   snapshots, the position after a restart) asks this thread, and so comes behind what is queued.
 //! - No entry is applied twice: one that is not after the last is refused, and the member stops.
+//! - While an image is being sent, the log is not purged behind it, unless it takes far too long.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::{
@@ -17,12 +24,14 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine},
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
 
 use crate::{
-    Committed, Machine, MachineError, ProposeError, RaftError,
+    Collector, Committed, Config, Image, Machine, MachineError, ProposeError, RaftError,
     codec::{self, Record, payload_bytes},
     fatal::Fatal,
-    types::{DurableState, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Tag, Types},
+    node::Roster,
+    types::{Collected, Entry, LogId, Snapshot, SnapshotMeta, State, StoredMembership, Tag, Types},
     waiters::Waiters,
 };
 
@@ -44,6 +53,28 @@ enum Question {
     Sync(oneshot::Sender<SnapshotMeta>),
     /// What does the last snapshot hold?
     Snapshot(oneshot::Sender<Option<SnapshotMeta>>),
+    /// What is applied, as an image to be sent?
+    Image(oneshot::Sender<Arc<Kept>>),
+    /// Where is another member's image of this name put together?
+    Collect(String, oneshot::Sender<Result<Box<dyn Collector>, MachineError>>),
+    /// Takes what was collected for all that is applied.
+    Install(Box<SnapshotMeta>, Collected, oneshot::Sender<()>),
+}
+
+/// An image, for as long as somebody sends it.
+pub(crate) struct Kept {
+    /// What it holds.
+    pub(crate) record: Record,
+    pub(crate) image: Arc<dyn Image>,
+    /// The log no longer waits for it.
+    is_stale: AtomicBool,
+}
+
+impl Kept {
+    /// Whether the log goes on after it.
+    pub(crate) fn is_recent(&self) -> bool {
+        !self.is_stale.load(Ordering::Relaxed)
+    }
 }
 
 /// openraft's state machine: hands everything to the apply thread. The thread ends when the last clone is dropped.
@@ -55,22 +86,50 @@ pub(crate) struct Applier<M: Machine> {
     machine: M,
     record: Record,
     snapshot: Option<SnapshotMeta>,
+    /// What is being sent.
+    image: Weak<Kept>,
+    /// An image is not waited for once so many entries were applied after it.
+    image_entries_max: u64,
     requests: mpsc::Receiver<Request>,
     waiters: Arc<Waiters<M::Answer>>,
     applied: watch::Sender<Option<LogId>>,
+    roster: watch::Sender<Arc<Roster>>,
     fatal: Fatal,
 }
 
-/// The driver, the thread's body, and the position applied so far.
+/// What others see of the apply thread.
+pub(crate) struct Progress {
+    /// The position applied so far.
+    pub(crate) applied: watch::Receiver<Option<LogId>>,
+    /// The members as of there.
+    pub(crate) roster: watch::Receiver<Arc<Roster>>,
+}
+
+/// The driver, the thread's body, and what is seen of it.
 pub(crate) fn driver<M: Machine>(
     machine: M,
     record: Record,
     waiters: Arc<Waiters<M::Answer>>,
+    config: &Config,
     fatal: Fatal,
-) -> (Driver, Applier<M>, watch::Receiver<Option<LogId>>) {
+) -> (Driver, Applier<M>, Progress) {
     let (sender, requests) = mpsc::channel(REQUESTS_MAX);
     let (applied, position) = watch::channel(record.applied);
-    (Driver(sender), Applier { machine, record, snapshot: None, requests, waiters, applied, fatal }, position)
+    let (roster, members) = watch::channel(Arc::new(record.roster.clone()));
+    let image_entries_max = config.snapshot_every_entries.saturating_mul(10).saturating_add(config.catch_up_entries);
+    let applier = Applier {
+        machine,
+        record,
+        snapshot: None,
+        image: Weak::new(),
+        image_entries_max,
+        requests,
+        waiters,
+        applied,
+        roster,
+        fatal,
+    };
+    (Driver(sender), applier, Progress { applied: position, roster: members })
 }
 
 impl<M: Machine> Applier<M> {
@@ -122,13 +181,30 @@ impl<M: Machine> Applier<M> {
         if !answers.iter().map(Vec::len).eq(expected) {
             return Err(MachineError::new("it did not give one answer for each command").into());
         }
-        self.applied.send_replace(self.record.applied);
+        let before = self.publish();
         for (tag, answers) in tags.into_iter().zip(answers) {
             if let Some(tag) = tag {
                 self.waiters.answer(tag, answers);
             }
         }
+        let term = |applied: Option<LogId>| applied.map(|applied| applied.leader_id.term);
+        if let Some(now) = term(self.record.applied).filter(|now| Some(*now) != term(before)) {
+            self.waiters.lose_before(now);
+        }
         Ok(())
+    }
+
+    /// Shows how far the thread has come; gives how far that was before.
+    fn publish(&self) -> Option<LogId> {
+        let roster = &self.record.roster;
+        self.roster.send_if_modified(|before| {
+            let changed = before.membership.log_id() != roster.membership.log_id();
+            if changed {
+                *before = Arc::new(roster.clone());
+            }
+            changed
+        });
+        self.applied.send_replace(self.record.applied)
     }
 
     /// Moves the record past `entry`, and gives what the machine is to see of it.
@@ -143,7 +219,7 @@ impl<M: Machine> Applier<M> {
             EntryPayload::Blank => (None, Vec::new()),
             EntryPayload::Normal(proposal) => (Some(proposal.tag), proposal.commands.to_vec()),
             EntryPayload::Membership(membership) => {
-                self.record.membership = StoredMembership::new(Some(log_id), membership);
+                self.record.roster = self.record.roster.next(log_id, membership);
                 (None, Vec::new())
             }
         };
@@ -157,14 +233,65 @@ impl<M: Machine> Applier<M> {
             Question::Snapshot(asked) => drop(asked.send(self.snapshot.clone())),
             Question::Sync(asked) => {
                 self.machine.sync()?;
-                let Record { applied, membership } = self.record.clone();
-                let meta = SnapshotMeta { last_log_id: applied, last_membership: membership };
+                let meta = meta(self.image_in_use().as_deref().map_or(&self.record, |kept| &kept.record));
                 self.snapshot = Some(meta.clone());
                 drop(asked.send(meta));
+            }
+            Question::Image(asked) => {
+                let kept = match self.image_in_use() {
+                    Some(kept) => kept,
+                    None => self.new_image()?,
+                };
+                drop(asked.send(kept));
+            }
+            Question::Collect(id, asked) => drop(asked.send(self.machine.collect(&id))),
+            Question::Install(meta, collected, asked) => {
+                self.install(&meta, collected)?;
+                asked.send(()).ok();
             }
         }
         Ok(())
     }
+
+    /// The image that is being sent, unless the log has grown far beyond it.
+    fn image_in_use(&self) -> Option<Arc<Kept>> {
+        let index = |record: &Record| record.applied.map_or(0, |applied| applied.index);
+        let kept = self.image.upgrade()?;
+        if index(&self.record) - index(&kept.record) > self.image_entries_max {
+            kept.is_stale.store(true, Ordering::Relaxed);
+        }
+        Some(kept).filter(|kept| kept.is_recent())
+    }
+
+    fn new_image(&mut self) -> Result<Arc<Kept>, RaftError> {
+        let (record, image) = (self.record.clone(), self.machine.image()?);
+        let kept = Arc::new(Kept { record, image, is_stale: AtomicBool::new(false) });
+        self.image = Arc::downgrade(&kept);
+        Ok(kept)
+    }
+
+    /// What was proposed here and is in the image has no answer: the entries themselves were never seen.
+    fn install(&mut self, meta: &SnapshotMeta, collected: Collected) -> Result<(), RaftError> {
+        let Collected { collector, only } = collected;
+        self.machine.install(collector)?;
+        drop(only);
+        let record = read_record(&self.machine)?;
+        let holds = (record.applied, record.roster.membership.log_id());
+        if holds != (meta.last_log_id, meta.last_membership.log_id()) {
+            let reason = format!("it holds {:?}, but {:?} was offered", record.applied, meta.last_log_id);
+            return Err(RaftError::Corrupt { what: "image".to_owned(), reason });
+        }
+        info!(index = record.applied.map_or(0, |applied| applied.index), "image installed");
+        self.record = record;
+        self.snapshot = Some(meta.clone());
+        self.waiters.refuse_all(&ProposeError::Unknown);
+        self.publish();
+        Ok(())
+    }
+}
+
+fn meta(record: &Record) -> SnapshotMeta {
+    SnapshotMeta { last_log_id: record.applied, last_membership: record.roster.membership.clone() }
 }
 
 /// However the thread ends, nobody is left without an answer: nothing is queued any more once the queue is closed.
@@ -195,6 +322,16 @@ impl Driver {
         self.send(Request::Ask(question(asked))).await?;
         reply.await.map_err(|_| thread_is_gone())
     }
+
+    /// An image of what is applied, or the one that is being sent to somebody.
+    pub(crate) async fn image(&self) -> io::Result<Arc<Kept>> {
+        self.ask(Question::Image).await
+    }
+
+    /// Where the image of this name is put together.
+    pub(crate) async fn collect(&self, id: String) -> io::Result<Box<dyn Collector>> {
+        self.ask(|asked| Question::Collect(id, asked)).await?.map_err(io::Error::other)
+    }
 }
 
 fn thread_is_gone() -> io::Error {
@@ -202,12 +339,12 @@ fn thread_is_gone() -> io::Error {
 }
 
 impl RaftStateMachine<Types> for Driver {
-    type SnapshotData = DurableState;
+    type SnapshotData = State;
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        let Record { applied, membership } = self.ask(Question::Position).await?;
-        Ok((applied, membership))
+        let record = self.ask(Question::Position).await?;
+        Ok((record.applied, record.roster.membership))
     }
 
     async fn apply<S>(&mut self, entries: S) -> io::Result<()>
@@ -225,22 +362,27 @@ impl RaftStateMachine<Types> for Driver {
         self.clone()
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _snapshot: DurableState) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "no snapshot can reach a member without a peer transport"))
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: State) -> io::Result<()> {
+        match snapshot {
+            State::Ours => Ok(()),
+            State::Collected(collected) => {
+                self.ask(|asked| Question::Install(Box::new(meta.clone()), collected, asked)).await
+            }
+        }
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let meta = self.ask(Question::Snapshot).await?;
-        Ok(meta.map(|meta| Snapshot { meta, snapshot: DurableState }))
+        Ok(meta.map(|meta| Snapshot { meta, snapshot: State::Ours }))
     }
 }
 
 /// A snapshot is the machine's own state, once it is durable.
 impl RaftSnapshotBuilder<Types> for Driver {
-    type SnapshotData = DurableState;
+    type SnapshotData = State;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let meta = self.ask(Question::Sync).await?;
-        Ok(Snapshot { meta, snapshot: DurableState })
+        Ok(Snapshot { meta, snapshot: State::Ours })
     }
 }

@@ -4,18 +4,25 @@
 //!       version of any library.
 //!
 //! - A record is a format byte, its fields, and a CRC-32 of both; integers are big-endian.
+//! - Every older format is read. Format 1 had no names and URLs of members, no removed members and no incarnation.
 //! - Whatever bytes are read, the outcome is a value that encodes to them again, or an error; never a panic, and never
 //!   an allocation larger than the bytes themselves justify.
 
-use std::{collections::BTreeSet, mem::size_of};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::size_of,
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use openraft::{EmptyNode, EntryPayload};
+use openraft::EntryPayload;
 
-use crate::types::{Entry, LogId, Membership, Proposal, StoredMembership, Tag, Vote, log_id};
+use crate::{
+    node::{Node, Roster},
+    types::{Entry, LogId, Membership, Proposal, StoredMembership, Tag, Vote, log_id},
+};
 
-/// The only format so far. A reader refuses what it does not know.
-const FORMAT: u8 = 1;
+/// The format that is written. A reader refuses what it does not know.
+pub(crate) const FORMAT: u8 = 2;
 const CRC_BYTES: usize = size_of::<u32>();
 
 /// What is wrong with a record.
@@ -33,11 +40,20 @@ pub(crate) enum Damage {
     Long,
 }
 
-/// Whose log this is, and how often the member was started.
+/// Whose log this is, and on which disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster: u64,
     pub(crate) member: u64,
+    pub(crate) known: Known,
+}
+
+/// A member's disk: what tells it from another one, and from an older copy of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Drawn when the disk was first used; 0 for one that was first used before there were incarnations.
+    pub(crate) incarnation: u64,
+    /// How often the member was started on it.
     pub(crate) starts: u64,
 }
 
@@ -45,7 +61,7 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) applied: Option<LogId>,
-    pub(crate) membership: StoredMembership,
+    pub(crate) roster: Roster,
 }
 
 pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
@@ -85,9 +101,24 @@ pub(crate) fn payload_bytes(entry: &Entry) -> usize {
         EntryPayload::Normal(proposal) => proposal.bytes() + proposal.commands.len() * size_of::<u32>(),
         EntryPayload::Membership(membership) => {
             let voters: usize = membership.get_joint_config().iter().map(|voters| 4 + voters.len() * 8).sum();
-            8 + voters + membership.nodes().count() * 8
+            8 + voters + membership.nodes().map(|(_, node)| 8 + node_bytes(node)).sum::<usize>()
         }
     }
+}
+
+fn node_bytes(node: &Node) -> usize {
+    let texts = [&node.name].into_iter().chain(&node.peer_urls).chain(&node.client_urls);
+    2 * size_of::<u32>() + texts.map(|text| size_of::<u32>() + text.len()).sum::<usize>()
+}
+
+/// A proposal on its way to the leader.
+pub(crate) fn encode_proposal(proposal: &Proposal) -> Bytes {
+    let bytes = proposal.bytes() + proposal.commands.len() * size_of::<u32>();
+    seal(bytes + 64, |out| put_proposal(out, proposal))
+}
+
+pub(crate) fn decode_proposal(bytes: Bytes) -> Result<Proposal, Damage> {
+    open(bytes, Fields::proposal)
 }
 
 pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
@@ -117,19 +148,37 @@ pub(crate) fn encode_identity(identity: &Identity) -> Bytes {
     seal(32, |out| {
         out.put_u64(identity.cluster);
         out.put_u64(identity.member);
-        out.put_u64(identity.starts);
+        out.put_u64(identity.known.starts);
+        out.put_u64(identity.known.incarnation);
     })
 }
 
 pub(crate) fn decode_identity(bytes: Bytes) -> Result<Identity, Damage> {
-    open(bytes, |fields| Ok(Identity { cluster: fields.u64()?, member: fields.u64()?, starts: fields.u64()? }))
+    open(bytes, |fields| {
+        let (cluster, member, starts) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let incarnation = if fields.format > 1 { fields.u64()? } else { 0 };
+        Ok(Identity { cluster, member, known: Known { incarnation, starts } })
+    })
+}
+
+pub(crate) fn encode_known(known: &Known) -> Bytes {
+    seal(32, |out| {
+        out.put_u64(known.incarnation);
+        out.put_u64(known.starts);
+    })
+}
+
+pub(crate) fn decode_known(bytes: Bytes) -> Result<Known, Damage> {
+    open(bytes, |fields| Ok(Known { incarnation: fields.u64()?, starts: fields.u64()? }))
 }
 
 pub(crate) fn encode_record(record: &Record) -> Bytes {
-    seal(128, |out| {
+    let Roster { membership, removed } = &record.roster;
+    seal(256, |out| {
         put_optional_log_id(out, record.applied.as_ref());
-        put_optional_log_id(out, record.membership.log_id().as_ref());
-        put_membership(out, record.membership.membership());
+        put_optional_log_id(out, membership.log_id().as_ref());
+        put_membership(out, membership.membership());
+        put_members(out, removed);
     })
 }
 
@@ -137,7 +186,9 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, Damage> {
     open(bytes, |fields| {
         let applied = fields.optional_log_id()?;
         let changed_at = fields.optional_log_id()?;
-        Ok(Record { applied, membership: StoredMembership::new(changed_at, fields.membership()?) })
+        let membership = StoredMembership::new(changed_at, fields.membership()?);
+        let removed = if fields.format > 1 { fields.members()? } else { BTreeSet::new() };
+        Ok(Record { applied, roster: Roster { membership, removed } })
     })
 }
 
@@ -160,13 +211,13 @@ fn open<T>(mut bytes: Bytes, read: impl FnOnce(&mut Fields) -> Result<T, Damage>
     if checksum.get_u32() != crc32fast::hash(&bytes) {
         return Err(Damage::Checksum);
     }
-    let mut fields = Fields(bytes);
-    match fields.u8()? {
-        FORMAT => {}
-        other => return Err(Damage::Format(other)),
+    let format = bytes.get_u8();
+    if !(1..=FORMAT).contains(&format) {
+        return Err(Damage::Format(format));
     }
+    let mut fields = Fields { format, rest: bytes };
     let value = read(&mut fields)?;
-    if fields.0.is_empty() { Ok(value) } else { Err(Damage::Long) }
+    if fields.rest.is_empty() { Ok(value) } else { Err(Damage::Long) }
 }
 
 fn put_log_id(out: &mut BytesMut, log_id: &LogId) {
@@ -195,32 +246,48 @@ fn put_proposal(out: &mut BytesMut, proposal: &Proposal) {
 fn put_membership(out: &mut BytesMut, membership: &Membership) {
     let configs = membership.get_joint_config();
     put_count(out, configs.len());
-    for voters in configs {
-        put_count(out, voters.len());
-        for voter in voters {
-            out.put_u64(*voter);
-        }
-    }
+    configs.iter().for_each(|voters| put_members(out, voters));
     put_count(out, membership.nodes().count());
-    for (node, EmptyNode {}) in membership.nodes() {
-        out.put_u64(*node);
+    for (member, node) in membership.nodes() {
+        out.put_u64(*member);
+        put_text(out, &node.name);
+        put_texts(out, &node.peer_urls);
+        put_texts(out, &node.client_urls);
     }
+}
+
+fn put_members(out: &mut BytesMut, members: &BTreeSet<u64>) {
+    put_count(out, members.len());
+    members.iter().for_each(|member| out.put_u64(*member));
+}
+
+fn put_texts(out: &mut BytesMut, texts: &[String]) {
+    put_count(out, texts.len());
+    texts.iter().for_each(|text| put_text(out, text));
+}
+
+fn put_text(out: &mut BytesMut, text: &str) {
+    put_count(out, text.len());
+    out.put_slice(text.as_bytes());
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
     out.put_u32(u32::try_from(count).expect("Config bounds commands and their number far below 2^32"));
 }
 
-/// What is left to read of a record.
-struct Fields(Bytes);
+/// What is left to read of a record of some format.
+struct Fields {
+    format: u8,
+    rest: Bytes,
+}
 
 impl Fields {
     fn u8(&mut self) -> Result<u8, Damage> {
-        self.0.try_get_u8().map_err(|_| Damage::Short)
+        self.rest.try_get_u8().map_err(|_| Damage::Short)
     }
 
     fn u64(&mut self) -> Result<u64, Damage> {
-        self.0.try_get_u64().map_err(|_| Damage::Short)
+        self.rest.try_get_u64().map_err(|_| Damage::Short)
     }
 
     fn flag(&mut self, field: &'static str) -> Result<bool, Damage> {
@@ -233,8 +300,8 @@ impl Fields {
 
     /// How many items follow, each of at least `item_bytes`: no more than there is room for.
     fn count(&mut self, item_bytes: usize) -> Result<usize, Damage> {
-        let count = self.0.try_get_u32().map_err(|_| Damage::Short)? as usize;
-        if count > self.0.len() / item_bytes { Err(Damage::Short) } else { Ok(count) }
+        let count = self.rest.try_get_u32().map_err(|_| Damage::Short)? as usize;
+        if count > self.rest.len() / item_bytes { Err(Damage::Short) } else { Ok(count) }
     }
 
     fn log_id(&mut self) -> Result<LogId, Damage> {
@@ -253,16 +320,40 @@ impl Fields {
 
     fn command(&mut self) -> Result<Bytes, Damage> {
         let bytes = self.count(1)?;
-        Ok(self.0.split_to(bytes))
+        Ok(self.rest.split_to(bytes))
     }
 
     fn membership(&mut self) -> Result<Membership, Damage> {
         let configs = (0..self.count(size_of::<u32>())?).map(|_| self.members()).collect::<Result<Vec<_>, _>>()?;
-        let nodes = self.members()?;
-        if configs.iter().flatten().any(|voter| !nodes.contains(voter)) {
-            return Err(Damage::Value("voters"));
+        let nodes = if self.format > 1 { self.nodes()? } else { self.ids()? };
+        Membership::new(configs, nodes).map_err(|_| Damage::Value("voters"))
+    }
+
+    fn ids(&mut self) -> Result<BTreeMap<u64, Node>, Damage> {
+        Ok(self.members()?.into_iter().map(|member| (member, Node::default())).collect())
+    }
+
+    /// Members in the ascending order of their ids.
+    fn nodes(&mut self) -> Result<BTreeMap<u64, Node>, Damage> {
+        let mut nodes = BTreeMap::new();
+        for _ in 0..self.count(size_of::<u64>() + 3 * size_of::<u32>())? {
+            let member = self.u64()?;
+            if nodes.last_key_value().is_some_and(|(last, _)| *last >= member) {
+                return Err(Damage::Value("members"));
+            }
+            let node = Node { name: self.text()?, peer_urls: self.texts()?, client_urls: self.texts()? };
+            nodes.insert(member, node);
         }
-        Ok(Membership::new_with_defaults(configs, nodes))
+        Ok(nodes)
+    }
+
+    fn texts(&mut self) -> Result<Vec<String>, Damage> {
+        (0..self.count(size_of::<u32>())?).map(|_| self.text()).collect()
+    }
+
+    fn text(&mut self) -> Result<String, Damage> {
+        let bytes = self.count(1)?;
+        String::from_utf8(self.rest.split_to(bytes).into()).map_err(|_| Damage::Value("text"))
     }
 
     /// Ids in ascending order.

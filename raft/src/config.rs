@@ -1,8 +1,8 @@
 //! Who a member is, and its limits.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::RaftError;
+use crate::{Node, RaftError};
 
 /// Names a cluster: one Raft group. Chosen once, when the cluster is formed; a log of another cluster is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,16 @@ impl fmt::Display for MemberId {
     }
 }
 
+/// What a member does that has no log yet. One with a log takes part in the cluster of that log, whatever stands here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Formation {
+    /// It founds a cluster with these voters, itself one of them; every one of them starts with the same. Empty: it is
+    /// the only one, and nothing else is known of it.
+    Found(BTreeMap<MemberId, Node>),
+    /// It waits until the leader of its cluster, to which it was added, sends it the log.
+    Join,
+}
+
 /// One member's identity and limits. [`Config::new`] alone holds the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -34,11 +44,16 @@ pub struct Config {
     pub cluster: ClusterId,
     /// This member. Not 0.
     pub member: MemberId,
+    /// What to do on an empty log. Default: found a cluster of this member alone.
+    pub formation: Formation,
     /// Between two heartbeats of a leader. Default 100 ms; whole milliseconds, at least 1.
     pub heartbeat: Duration,
-    /// Without a heartbeat for this long, and up to twice as long, a follower stands for election. Default 1 s; more
-    /// than twice `heartbeat`.
+    /// Without a heartbeat, a follower stands for election after a random part of this between three quarters of it and
+    /// all; a leader whom no quorum has answered for half of it takes no more proposals. Default 1 s; at least five times
+    /// `heartbeat`.
     pub election_timeout: Duration,
+    /// How long a command or a read may wait for a leader, and an entry for its answer. Default 7 s.
+    pub patience: Duration,
     /// Commands that wait to be packed into an entry; one more is refused with [`crate::ProposeError::Busy`].
     /// Default 10 000.
     pub queue_commands_max: usize,
@@ -54,9 +69,17 @@ pub struct Config {
     /// An entry takes no further command once its commands hold this many bytes: it may end up longer by one command.
     /// Default 1 MiB.
     pub entry_bytes_max: usize,
-    /// Entries proposed and not yet applied; packing waits while there are so many. Default 2: one is written while the
-    /// one before it is applied, and what comes meanwhile shares the next.
+    /// Entries proposed and not yet applied by the only voter of a cluster; packing waits while there are so many.
+    /// Default 2: one is written while the one before it is applied, and what comes meanwhile shares the next.
     pub entries_in_flight_max: usize,
+    /// The same of each member among several, whose entries are also on their way from one to another. Default 4.
+    pub entries_in_flight_among_members_max: usize,
+    /// Entries that are sent together hold no more bytes, unless a single one does. Default 1 MiB.
+    pub append_bytes_max: usize,
+    /// An image is sent in chunks of this many bytes. Default 512 KiB; at most 4 MiB.
+    pub image_chunk_bytes: usize,
+    /// Bytes a second of an image that is sent. Default 64 MiB.
+    pub image_bytes_per_second: u64,
     /// Recent entries kept in memory, so that replication and apply need not read the disk. Default 64 MiB.
     pub cache_bytes_max: usize,
     /// The machine's state is made durable, and the log purged, each time the log has grown by this many entries.
@@ -68,13 +91,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// The most that [`Config::image_chunk_bytes`] may be.
+    pub(crate) const IMAGE_CHUNK_BYTES_MAX: usize = 4 << 20;
+
     /// The default limits for this member of this cluster.
     pub const fn new(cluster: ClusterId, member: MemberId) -> Self {
         Self {
             cluster,
             member,
+            formation: Formation::Found(BTreeMap::new()),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
+            patience: Duration::from_secs(7),
             queue_commands_max: 10_000,
             queue_bytes_max: 128 << 20,
             queue_reads_max: 10_000,
@@ -82,6 +110,10 @@ impl Config {
             entry_commands_max: 512,
             entry_bytes_max: 1 << 20,
             entries_in_flight_max: 2,
+            entries_in_flight_among_members_max: 4,
+            append_bytes_max: 1 << 20,
+            image_chunk_bytes: 512 << 10,
+            image_bytes_per_second: 64 << 20,
             cache_bytes_max: 64 << 20,
             snapshot_every_entries: 10_000,
             catch_up_entries: 5_000,
@@ -97,6 +129,10 @@ impl Config {
             ("entry_commands_max", self.entry_commands_max),
             ("entry_bytes_max", self.entry_bytes_max),
             ("entries_in_flight_max", self.entries_in_flight_max),
+            ("entries_in_flight_among_members_max", self.entries_in_flight_among_members_max),
+            ("append_bytes_max", self.append_bytes_max),
+            ("image_chunk_bytes", self.image_chunk_bytes),
+            ("image_bytes_per_second", usize::try_from(self.image_bytes_per_second).unwrap_or(usize::MAX)),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(RaftError::Config { reason: format!("{name} must be at least 1") });
@@ -111,11 +147,32 @@ impl Config {
         if self.snapshot_every_entries == 0 {
             return Err(RaftError::Config { reason: "snapshot_every_entries must be at least 1".to_owned() });
         }
-        if self.heartbeat.as_millis() == 0 || self.election_timeout <= self.heartbeat * 2 {
-            let reason = "heartbeat must be at least 1 ms, and election_timeout more than twice as long".to_owned();
+        if self.heartbeat.as_millis() == 0 || self.election_timeout < self.heartbeat * 5 {
+            let reason = "heartbeat must be at least 1 ms, and election_timeout at least five times as long".to_owned();
             return Err(RaftError::Config { reason });
         }
-        Ok(())
+        if self.image_chunk_bytes > Self::IMAGE_CHUNK_BYTES_MAX {
+            let reason = format!("image_chunk_bytes must be at most {}", Self::IMAGE_CHUNK_BYTES_MAX);
+            return Err(RaftError::Config { reason });
+        }
+        self.founders().map(drop)
+    }
+
+    /// The voters of the cluster that this member founds, if it founds one.
+    pub(crate) fn founders(&self) -> Result<Option<BTreeMap<u64, Node>>, RaftError> {
+        let Formation::Found(founders) = &self.formation else { return Ok(None) };
+        if founders.is_empty() {
+            return Ok(Some(BTreeMap::from([(self.member.0, Node::default())])));
+        }
+        let fault = if founders.contains_key(&self.member) {
+            founders.values().find_map(Node::fault)
+        } else {
+            Some(format!("member {} is not one of the founders", self.member))
+        };
+        match fault {
+            Some(reason) => Err(RaftError::Config { reason }),
+            None => Ok(Some(founders.iter().map(|(member, node)| (member.0, node.clone())).collect())),
+        }
     }
 }
 
@@ -130,13 +187,15 @@ mod tests {
         let bad = [
             Config { member: MemberId(0), ..good.clone() },
             Config { heartbeat: Duration::ZERO, ..good.clone() },
-            Config { election_timeout: Duration::from_millis(200), ..good.clone() },
+            Config { election_timeout: Duration::from_millis(499), ..good.clone() },
             Config { queue_commands_max: 0, ..good.clone() },
             Config { queue_bytes_max: good.command_bytes_max - 1, ..good.clone() },
             Config { queue_bytes_max: 4 << 30, ..good.clone() },
             Config { entry_bytes_max: 0, ..good.clone() },
             Config { entries_in_flight_max: 0, ..good.clone() },
             Config { snapshot_every_entries: 0, ..good.clone() },
+            Config { image_chunk_bytes: 5 << 20, ..good.clone() },
+            Config { formation: Formation::Found(BTreeMap::from([(MemberId(2), Node::default())])), ..good.clone() },
         ];
         for config in bad {
             assert!(matches!(config.validate(), Err(RaftError::Config { .. })), "{config:?}");

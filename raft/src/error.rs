@@ -37,6 +37,20 @@ pub enum RaftError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The others know this member with another disk, or with a later state of this one: it has lost what it had
+    /// promised, and its vote could undo what was acknowledged. Start it on the disk it had; if that is gone, remove the
+    /// member from the cluster and add a new one in its place.
+    #[error(
+        "this member has lost its data: {reason}; start it on the disk it had, \
+         or remove it from the cluster and add a new member in its place"
+    )]
+    Forgetful {
+        /// Who noticed, and what.
+        reason: String,
+    },
+    /// The member was removed from the cluster. Its id is never used again: add a new member, on an empty disk.
+    #[error("this member was removed from the cluster")]
+    Removed,
     /// The log's disk failed. A failed write or sync is not retried, since what it left behind is unknown.
     #[error("raft log storage failed")]
     Log(#[source] Arc<engine::EngineError>),
@@ -72,12 +86,9 @@ impl MachineError {
 /// Why a proposal has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// Not appended: another member leads, or none does. Try there, or later.
-    #[error("this member is not the leader")]
-    NotLeader {
-        /// Who leads, as far as this member knows.
-        leader: Option<MemberId>,
-    },
+    /// Not appended: nobody took it who leads, for as long as [`crate::Config::patience`]. Try again.
+    #[error("no leader")]
+    NoLeader,
     /// Not appended: too many proposals wait. Try later.
     #[error("too many proposals wait")]
     Busy,
@@ -89,7 +100,8 @@ pub enum ProposeError {
         /// The longest allowed.
         bytes_max: usize,
     },
-    /// It may have been applied, may be later, or may never be: the member lost leadership or stopped in the middle.
+    /// It may have been applied, may be later, or may never be: there was no answer in [`crate::Config::patience`], or
+    /// the member stopped in the middle.
     #[error("the outcome of the proposal is unknown")]
     Unknown,
     /// Not appended: the member is shutting down, or was stopped by an error.
@@ -100,18 +112,63 @@ pub enum ProposeError {
 /// Why a read can not be linearizable now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Another member leads, or none does. Read there, or later.
-    #[error("this member is not the leader")]
-    NotLeader {
-        /// Who leads, as far as this member knows.
-        leader: Option<MemberId>,
-    },
-    /// This member could not make sure in time that it still leads.
+    /// No leader was found in [`crate::Config::patience`]. Try again.
+    #[error("no leader")]
+    NoLeader,
+    /// The leader could not make sure in time that it still leads.
     #[error("no quorum confirmed the read in time")]
     NoQuorum,
     /// Too many reads wait. Try later.
     #[error("too many reads wait")]
     Busy,
+    /// The member is shutting down, or was stopped by an error.
+    #[error("this member is stopped")]
+    Stopped,
+}
+
+/// Why a change of the members was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Nothing was done: no leader was found in [`crate::Config::patience`]. Try again.
+    #[error("no leader")]
+    NoLeader,
+    /// It may have been made or not: look at the members.
+    #[error("the outcome of the change is unknown")]
+    Unknown,
+    /// Nothing was done: another change is being made. Try again.
+    #[error("another change of the members is in progress")]
+    InProgress,
+    /// There is a member of this id.
+    #[error("member {0} exists")]
+    Exists(MemberId),
+    /// There was a member of this id, and it is never used again.
+    #[error("member {0} was removed, and its id is not used again")]
+    Removed(MemberId),
+    /// There is no member of this id.
+    #[error("member {0} not found")]
+    NotFound(MemberId),
+    /// It has a vote already.
+    #[error("member {0} is not a learner")]
+    NotLearner(MemberId),
+    /// It has no vote, so that it can not lead.
+    #[error("member {0} is not a voter")]
+    NotVoter(MemberId),
+    /// The learner has not caught up yet. Try later.
+    #[error("learner {member} is not caught up: its log reaches to {matched}, the leader's to {last}")]
+    NotReady {
+        /// The learner.
+        member: MemberId,
+        /// The last entry that it is known to have.
+        matched: u64,
+        /// The leader's last entry.
+        last: u64,
+    },
+    /// Too few members that are in touch would be left for a quorum, or none at all.
+    #[error("too few members would be in touch for a quorum")]
+    WouldLoseQuorum,
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(String),
     /// The member is shutting down, or was stopped by an error.
     #[error("this member is stopped")]
     Stopped,

@@ -12,7 +12,14 @@ mod disk;
 mod tail;
 mod writer;
 
-use std::{convert::Infallible, fmt::Debug, io, ops::RangeBounds, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    io,
+    ops::RangeBounds,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
 use engine::Engine;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -26,6 +33,7 @@ pub(crate) use self::{
 };
 use crate::{
     RaftError,
+    codec::{Known, payload_bytes},
     fatal::Fatal,
     log::{
         tail::{Span, Tail},
@@ -58,6 +66,10 @@ struct Shared {
     fatal: Fatal,
     /// How long writes took.
     syncs: Arc<Durations>,
+    /// When the write began that the disk is busy with.
+    writing_since: Mutex<Option<Instant>>,
+    /// Entries that are read together hold no more bytes, unless a single one does.
+    read_bytes_max: usize,
     /// Dropped after `engine`.
     _closed: oneshot::Sender<Infallible>,
 }
@@ -81,12 +93,24 @@ pub(crate) struct LogStore {
 
 impl LogStore {
     /// The store over what was recovered from `engine`, the writer to run on a thread of its own, and the end of both.
-    pub(crate) fn new(engine: Engine, recovered: Recovered, fatal: Fatal) -> (Self, Writer, Closed) {
+    pub(crate) fn new(
+        engine: Engine,
+        recovered: Recovered,
+        read_bytes_max: usize,
+        fatal: Fatal,
+    ) -> (Self, Writer, Closed) {
         let Recovered { vote, committed, purged, last, tail, .. } = recovered;
         let state = State { vote, committed, purged, last, tail, cuts: 0 };
         let (sender, closed) = oneshot::channel();
-        let shared =
-            Arc::new(Shared { engine, state: Mutex::new(state), fatal, syncs: Arc::default(), _closed: sender });
+        let shared = Arc::new(Shared {
+            engine,
+            state: Mutex::new(state),
+            fatal,
+            syncs: Arc::default(),
+            writing_since: Mutex::new(None),
+            read_bytes_max,
+            _closed: sender,
+        });
         let (sender, operations) = mpsc::channel(OPERATIONS_MAX);
         (Self { shared: Arc::clone(&shared), operations: sender }, Writer::new(shared, operations), Closed(closed))
     }
@@ -96,15 +120,54 @@ impl LogStore {
         Arc::clone(&self.shared.syncs)
     }
 
+    /// How long the disk has been busy with what it is writing.
+    pub(crate) fn stall(&self) -> Stall {
+        Stall(Arc::downgrade(&self.shared))
+    }
+
+    /// Where beside the log the disks of other members are remembered.
+    pub(crate) fn notes(&self) -> Notes {
+        Notes(self.operations.downgrade())
+    }
+
     async fn send(&self, operation: Operation) -> io::Result<()> {
         self.operations.send(operation).await.map_err(|_| writer_is_gone())
     }
 
     /// Returns once the change is on stable storage.
     async fn change(&self, change: Change) -> io::Result<()> {
-        let (done, written) = oneshot::channel();
-        self.send(Operation::Change { change, done }).await?;
-        written.await.map_err(|_| writer_is_gone())?
+        change_and_wait(&self.operations, change).await
+    }
+}
+
+async fn change_and_wait(operations: &mpsc::Sender<Operation>, change: Change) -> io::Result<()> {
+    let (done, written) = oneshot::channel();
+    let operation = Operation::Change { change, done: Some(done) };
+    operations.send(operation).await.map_err(|_| writer_is_gone())?;
+    written.await.map_err(|_| writer_is_gone())?
+}
+
+/// What the disk is doing. Does not hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stall(Weak<Shared>);
+
+impl Stall {
+    /// For how long the write has gone on that the disk is busy with.
+    pub(crate) fn now(&self) -> Duration {
+        let begun = self.0.upgrade().and_then(|shared| *shared.writing_since.lock());
+        begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+}
+
+/// Writes beside the log, in the same order. Does not keep the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes(mpsc::WeakSender<Operation>);
+
+impl Notes {
+    /// Returns once it is on stable storage.
+    pub(crate) async fn remember(&self, member: u64, known: Known) -> io::Result<()> {
+        let operations = self.0.upgrade().ok_or_else(writer_is_gone)?;
+        change_and_wait(&operations, Change::Known { member, known }).await
     }
 }
 
@@ -167,8 +230,15 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(())
     }
 
+    /// Not waited for, unless the purge leaves the log behind: the entries being there still after a crash does no harm,
+    /// and openraft sends no heartbeat while it waits here.
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.change(Change::Purge { upto }).await?;
+        let leaves_the_log = self.shared.state.lock().last < Some(upto);
+        if leaves_the_log {
+            self.change(Change::Purge { upto }).await?;
+        } else {
+            self.send(Operation::Change { change: Change::Purge { upto }, done: None }).await?;
+        }
         let mut state = self.shared.state.lock();
         state.tail.purge(upto.index);
         state.purged = state.purged.max(Some(upto));
@@ -185,8 +255,8 @@ pub(crate) struct LogReader {
 }
 
 impl LogReader {
-    /// The entries of `range` that the log holds, of one moment.
-    async fn read(&self, range: impl RangeBounds<u64>) -> Result<Vec<Entry>, RaftError> {
+    /// The entries of `range` that the log holds, of one moment; of more than `bytes_max`, a part from the start on.
+    async fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Result<Vec<Entry>, RaftError> {
         let span = Span::of(&range);
         loop {
             let (cached, missing, cuts) = {
@@ -195,22 +265,42 @@ impl LogReader {
                 (cached, missing, state.cuts)
             };
             if missing.is_empty() {
-                return Ok(cached);
+                return Ok(at_most(bytes_max, cached));
             }
-            let mut entries = self.read_disk(missing).await?;
+            let mut entries = self.read_disk(missing, bytes_max).await?;
             if self.shared.state.lock().cuts != cuts {
                 continue;
             }
-            entries.extend(cached);
-            return contiguous(entries);
+            if entries.last().is_some_and(|last| last.log_id.index + 1 == missing.end) {
+                entries.extend(cached);
+            }
+            return contiguous(at_most(bytes_max, entries));
         }
     }
 
-    async fn read_disk(&self, span: Span) -> Result<Vec<Entry>, RaftError> {
+    async fn read_or_fail(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        self.read(range, bytes_max).await.map_err(|error| {
+            self.shared.fatal.report(error.clone());
+            io::Error::other(error)
+        })
+    }
+
+    async fn read_disk(&self, span: Span, bytes_max: usize) -> Result<Vec<Entry>, RaftError> {
         let engine = self.shared.engine.clone();
-        let read = tokio::task::spawn_blocking(move || disk::read(&engine, span)).await;
+        let read = tokio::task::spawn_blocking(move || disk::read(&engine, span, bytes_max)).await;
         read.map_err(|error| RaftError::Stopped { reason: format!("a read of the log: {error}") })?
     }
+}
+
+/// The first entries, of no more bytes, unless already the first has more.
+fn at_most(bytes_max: usize, mut entries: Vec<Entry>) -> Vec<Entry> {
+    let bytes = entries.iter().scan(0_usize, |sum, entry| {
+        *sum = sum.saturating_add(payload_bytes(entry));
+        Some(*sum)
+    });
+    let fitting = bytes.take_while(|sum| *sum <= bytes_max).count();
+    entries.truncate(fitting.max(1));
+    entries
 }
 
 /// Refuses a hole: an entry was lost from the middle of the log.
@@ -226,10 +316,12 @@ impl RaftLogReader<Types> for LogReader {
     where
         R: RangeBounds<u64> + Clone + Debug + Send,
     {
-        self.read(range).await.map_err(|error| {
-            self.shared.fatal.report(error.clone());
-            io::Error::other(error)
-        })
+        self.read_or_fail(range, usize::MAX).await
+    }
+
+    /// As much of the start of the range as may be sent together.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read_or_fail(start..end, self.shared.read_bytes_max).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

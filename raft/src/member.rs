@@ -1,45 +1,36 @@
 //! One member: its threads and tasks, from start to shutdown.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
 use engine::Engine;
-use openraft::{
-    ServerState, SnapshotPolicy, async_runtime::watch::WatchReceiver, errors::Fatal as OpenraftFatal,
-    metrics::RaftServerMetrics,
-};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use openraft::{Instant as _, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver};
+use proto::peer::peer_server::{Peer, PeerServer};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use tracing::info;
+use tracing::{info, warn};
 use types::Durations;
 
 use crate::{
-    Config, Leadership, Machine, MemberId, ProposeError, RaftError, ReadError, Status,
+    ChangeError, Config, Dialer, Leadership, Machine, Member, MemberId, Node, Progress, ProposeError, RaftError,
+    ReadError, Status,
     apply::{self, Driver},
+    change::{Change, Changes},
     codec::Record,
+    duties::Duties,
     fatal::Fatal,
-    log::{self, Closed, LogStore, Recovered},
-    peers::NoPeers,
+    log::{self, Closed, LogStore, Recovered, Stall},
+    node::Roster,
+    peer::{self, Acquaintances, Contacts, Network, Peers, Service},
     propose::{Packer, Queue},
-    read::{self, Reader},
-    types::{LogId, Types},
+    read::{Reader, Rounds},
+    standing::{Standing, watch_leadership},
+    types::{LogId, Openraft},
     waiters::Waiters,
 };
-
-type Openraft = openraft::Raft<Types, Driver>;
 
 /// A member of a cluster. Clones share it; when the last one is dropped it stops as if it had crashed, so call
 /// [`Raft::shutdown`].
@@ -51,8 +42,12 @@ struct Inner<M: Machine> {
     commands: Queue<M::Answer>,
     readers: mpsc::Sender<Reader>,
     applied: watch::Receiver<Option<LogId>>,
+    roster: watch::Receiver<Arc<Roster>>,
     leadership: watch::Receiver<Leadership>,
     standing: Arc<Standing>,
+    changes: Arc<Changes>,
+    contacts: Contacts,
+    service: Service,
     log_syncs: Arc<Durations>,
     fatal: Fatal,
     stop: CancellationToken,
@@ -60,21 +55,6 @@ struct Inner<M: Machine> {
     /// Taken by the first shutdown.
     running: Mutex<Option<Running>>,
     _stop_on_drop: DropGuard,
-}
-
-/// What every request asks, kept where asking costs next to nothing.
-#[derive(Default)]
-struct Standing {
-    term: AtomicU64,
-    /// This member acts as the leader of a cluster that has no other voter: nobody else can have acknowledged anything.
-    leads_alone: AtomicBool,
-}
-
-impl Standing {
-    fn set(&self, leadership: Leadership, is_alone: bool) {
-        self.term.store(leadership.term, Ordering::Relaxed);
-        self.leads_alone.store(leadership.acting && is_alone, Ordering::Release);
-    }
 }
 
 /// What ends with the member.
@@ -96,61 +76,40 @@ impl<M: Machine> fmt::Debug for Raft<M> {
     }
 }
 
+/// What runs before openraft does.
+struct Parts<A> {
+    config: Config,
+    fatal: Fatal,
+    waiters: Arc<Waiters<A>>,
+    driver: Driver,
+    progress: apply::Progress,
+    peers: Arc<Peers>,
+    stall: Stall,
+    log_syncs: Arc<Durations>,
+    threads: Vec<JoinHandle<()>>,
+    log: Closed,
+}
+
 impl<M: Machine> Raft<M> {
-    /// Starts a member on the log that `log` holds; on an empty one it forms a cluster of itself alone. Returns when it
-    /// leads and has applied all that is committed. `log` has [`crate::SPACES`]; it may be the machine's engine too.
+    /// Starts a member on the log that `log` holds; on an empty one it does what [`Config::formation`] says. The only
+    /// voter of a cluster returns when it leads and has applied all that is committed; one among others returns as soon
+    /// as it takes part: mount [`Raft::service`] then, and wait for [`Raft::leadership`] or [`Raft::read_barrier`].
+    /// `log` has [`crate::SPACES`]; it may be the machine's engine too.
     ///
     /// # Errors
-    /// [`RaftError::Foreign`] if the log belongs to another member or cluster, [`RaftError::Corrupt`] if it is damaged,
-    /// [`RaftError::Config`] if its cluster has other voters, which this version can not reach.
-    pub async fn start(config: Config, log: Engine, machine: M) -> Result<Self, RaftError> {
+    /// [`RaftError::Foreign`] if the log belongs to another member or cluster, [`RaftError::Corrupt`] if it is damaged.
+    pub async fn start(config: Config, log: Engine, machine: M, dialer: Arc<dyn Dialer>) -> Result<Self, RaftError> {
         config.validate()?;
         let openraft_config = openraft_config(&config)?;
-        let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
-        let (fatal, tasks, stop) = (Fatal::new(), TaskTracker::new(), CancellationToken::new());
-
-        let waiters = Arc::new(Waiters::new(config.member.0, recovered.start));
-        let (driver, apply_thread, applied) = apply::driver(machine, record, Arc::clone(&waiters), fatal.clone());
-        let (store, writer, closed) = LogStore::new(log, recovered, fatal.clone());
-        let log_syncs = store.syncs();
-        let threads = vec![
-            thread("raft-log", fatal.clone(), || writer.run())?,
-            thread("raft-apply", fatal.clone(), || apply_thread.run())?,
-        ];
-
-        let openraft = Openraft::new(config.member.0, openraft_config, NoPeers, store, driver).await;
+        let fatal = Fatal::new();
+        let (parts, store) = prepare(config, log, machine, dialer, fatal.clone()).await?;
+        let network = Network::new(Arc::clone(&parts.peers), parts.driver.clone());
+        let member = parts.config.member;
+        let openraft = Openraft::new(member.0, openraft_config, network, store, parts.driver.clone()).await;
         let openraft = openraft.map_err(|error| fatal.get().unwrap_or_else(|| stopped(&error)))?;
-        let standing = Arc::new(Standing::default());
-        let leadership = {
-            let (standing, applied) = (Arc::clone(&standing), applied.clone());
-            watch_leadership(&openraft, config.member, standing, applied, fatal.clone(), &tasks)
-        };
-        let (commands, packer) = Packer::new(&config, openraft.clone(), waiters, leadership.clone());
-        let packer = tokio::spawn(packer.run(stop.clone()));
-        tasks.spawn(stop_on_fatal(openraft.clone(), fatal.clone(), stop.clone()));
-        let (readers, queue) = mpsc::channel(config.queue_reads_max);
-        tasks.spawn(read::run(openraft.clone(), queue, stop.clone()));
-        tasks.close();
-
-        let running = Mutex::new(Some(Running { packer, threads, log: closed }));
-        let stop_on_drop = stop.clone().drop_guard();
-        let inner = Inner {
-            member: config.member,
-            openraft,
-            commands,
-            readers,
-            applied,
-            leadership,
-            standing,
-            log_syncs,
-            fatal,
-            stop,
-            tasks,
-            running,
-            _stop_on_drop: stop_on_drop,
-        };
-        let raft = Self(Arc::new(inner));
-        if let Err(error) = raft.take_the_lead().await {
+        let founders = parts.config.founders()?;
+        let raft = Self::run(parts, openraft);
+        if let Err(error) = raft.take_part(founders).await {
             // Its error, if it has one, is this one.
             drop(raft.shutdown().await);
             return Err(error);
@@ -158,8 +117,94 @@ impl<M: Machine> Raft<M> {
         Ok(raft)
     }
 
-    /// Has `command` agreed on and applied, and returns what it came to. Dropping the future does not take the command
-    /// back, once it is packed.
+    /// Starts what works around openraft.
+    fn run(parts: Parts<M::Answer>, openraft: Openraft) -> Self {
+        let Parts { config, fatal, waiters, driver, progress, peers, stall, log_syncs, threads, log } = parts;
+        let apply::Progress { applied, roster } = progress;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let standing = Arc::new(Standing::new(config.member));
+        let leadership = watch_leadership(&openraft, Arc::clone(&standing), applied.clone(), fatal.clone(), &tasks);
+        let (commands, packer) = {
+            let (standing, peers) = (Arc::clone(&standing), Arc::clone(&peers));
+            Packer::new(&config, openraft.clone(), waiters, leadership.clone(), standing, peers)
+        };
+        let packer = tokio::spawn(packer.run(stop.clone()));
+        tasks.spawn(stop_on_fatal(openraft.clone(), fatal.clone(), stop.clone()));
+
+        let (readers, queue) = mpsc::channel(config.queue_reads_max);
+        let rounds = Rounds {
+            raft: openraft.clone(),
+            member: config.member,
+            leadership: leadership.clone(),
+            peers: Arc::clone(&peers),
+        };
+        tasks.spawn(rounds.run(queue, stop.clone()));
+        let contacts = Contacts::default();
+        let greeting = peer::greet(Arc::clone(&peers), openraft.server_metrics(), Arc::clone(&contacts), stop.clone());
+        tasks.spawn(greeting);
+        let changes = Arc::new(Changes {
+            config: config.clone(),
+            raft: openraft.clone(),
+            standing: Arc::clone(&standing),
+            leadership: leadership.clone(),
+            roster: roster.clone(),
+            peers: Arc::clone(&peers),
+            one_at_a_time: Mutex::default(),
+        });
+        let duties = Duties {
+            config: config.clone(),
+            changes: Arc::clone(&changes),
+            stall,
+            roster: roster.clone(),
+            fatal: fatal.clone(),
+        };
+        tasks.spawn(duties.run(stop.clone()));
+        tasks.close();
+
+        let member = config.member;
+        let service = Service::new(peer::Inner {
+            config,
+            raft: openraft.clone(),
+            driver,
+            acquaintances: Arc::clone(&peers.acquaintances),
+            readers: readers.clone(),
+            changes: Arc::clone(&changes),
+            leadership: leadership.clone(),
+            applied: applied.clone(),
+            receiving: Arc::new(Semaphore::new(1)),
+        });
+        let running = Mutex::new(Some(Running { packer, threads, log }));
+        let _stop_on_drop = stop.clone().drop_guard();
+        Self(Arc::new(Inner {
+            member,
+            openraft,
+            commands,
+            readers,
+            applied,
+            roster,
+            leadership,
+            standing,
+            changes,
+            contacts,
+            service,
+            log_syncs,
+            fatal,
+            stop,
+            tasks,
+            running,
+            _stop_on_drop,
+        }))
+    }
+
+    /// `meshstore.peer.v1.Peer`, to be mounted where the other members' [`Dialer`] leads them. Whoever reaches it must
+    /// have been authenticated as a member of this cluster; who it says it is is checked here. Mount it until the member
+    /// was shut down.
+    pub fn service(&self) -> PeerServer<impl Peer + Clone> {
+        self.0.service.clone().server()
+    }
+
+    /// Has `command` agreed on and applied, and returns what it came to. Any member does, whoever leads. Dropping the
+    /// future does not take the command back, once it is packed.
     ///
     /// # Errors
     /// With [`ProposeError::Unknown`] the command may be applied or not; with any other it is not and never will be.
@@ -169,19 +214,20 @@ impl<M: Machine> Raft<M> {
     }
 
     /// Returns when this member's state includes all that was acknowledged anywhere before the call: a read of it is then
-    /// linearizable. Calls that wait at the same time share one round of questions to a quorum; a leader without other
-    /// voters has nobody to ask, and acknowledges nothing before it has applied it.
+    /// linearizable. Any member does: calls that wait at the same time share one question to the leader, and one of the
+    /// leader to a quorum. A leader without other voters has nobody to ask, and acknowledges nothing before it has applied
+    /// it.
     ///
     /// # Errors
-    /// When this member does not lead, or can not be sure in time that it still does.
+    /// When there is no leader, or it can not be sure in time that it still leads.
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
-        if self.0.standing.leads_alone.load(Ordering::Acquire) && !self.0.fatal.happened() {
+        if self.0.standing.leads_alone() && !self.0.fatal.happened() {
             return Ok(());
         }
         self.confirmed_by_quorum().await
     }
 
-    /// Returns when this member has applied all that was committed when a quorum was asked whether it still leads.
+    /// Returns when this member has applied all that was committed when a quorum was asked whether the leader still leads.
     pub(crate) async fn confirmed_by_quorum(&self) -> Result<(), ReadError> {
         let (reader, index) = oneshot::channel();
         self.0.readers.try_send(reader).map_err(|error| match error {
@@ -210,7 +256,75 @@ impl<M: Machine> Raft<M> {
 
     /// The term that this member is in: [`Status::term`], for the price of a load.
     pub fn term(&self) -> u64 {
-        self.0.standing.term.load(Ordering::Relaxed)
+        self.0.standing.term()
+    }
+
+    /// The members as of the last entry applied here, in the order of their ids. Empty on a member that waits to be added.
+    pub fn members(&self) -> Vec<Member> {
+        self.0.roster.borrow().members()
+    }
+
+    /// How the other members are, in the order of their ids.
+    pub fn progress(&self) -> Vec<Progress> {
+        let metrics = self.0.changes.metrics();
+        let contacts = self.0.contacts.lock().clone();
+        let others = metrics.membership_config.nodes().map(|(member, _)| *member);
+        let others = others.filter(|member| *member != self.0.member.0);
+        others
+            .map(|member| {
+                let matched = metrics.replication.as_ref().and_then(|matched| matched.get(&member).copied());
+                let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&member).copied().flatten());
+                let contact = contacts.get(&member);
+                Progress {
+                    member: MemberId(member),
+                    matched: matched.map(|matched| matched.map_or(0, |matched| matched.index)),
+                    last_contact: heard.map(|heard| heard.elapsed()),
+                    round_trip: contact.map(|contact| contact.round_trip),
+                    applied_index: contact.map(|contact| contact.applied_index),
+                }
+            })
+            .collect()
+    }
+
+    /// Adds a member without a vote, which may start with [`crate::Formation::Join`] then, or before. Returns when this
+    /// member has applied the change, as all changes do; any member takes them.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]: with [`ChangeError::Unknown`] it may have been made.
+    pub async fn add_learner(&self, member: MemberId, node: Node) -> Result<(), ChangeError> {
+        self.0.changes.make(Change::AddLearner(member, node)).await
+    }
+
+    /// Gives a learner a vote, once it has nine tenths of the leader's log.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]: with [`ChangeError::Unknown`] it may have been made.
+    pub async fn promote(&self, member: MemberId) -> Result<(), ChangeError> {
+        self.0.changes.make(Change::Promote(member)).await
+    }
+
+    /// Removes a member for good, the leader too: it hands over first. A member that hears of its removal stops.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]: with [`ChangeError::Unknown`] it may have been made.
+    pub async fn remove(&self, member: MemberId) -> Result<(), ChangeError> {
+        self.0.changes.make(Change::Remove(member)).await
+    }
+
+    /// Changes what is known of a member beside its id.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]: with [`ChangeError::Unknown`] it may have been made.
+    pub async fn update(&self, member: MemberId, node: Node) -> Result<(), ChangeError> {
+        self.0.changes.make(Change::Update(member, node)).await
+    }
+
+    /// Has `member` take the lead; returns when it is no longer with who had it.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]: with [`ChangeError::Unknown`] somebody will lead soon.
+    pub async fn transfer(&self, member: MemberId) -> Result<(), ChangeError> {
+        self.0.changes.make(Change::Transfer(member)).await
     }
 
     /// How long writes of the log took until they were on stable storage, since the start.
@@ -228,8 +342,8 @@ impl<M: Machine> Raft<M> {
         self.0.fatal.wait().await
     }
 
-    /// Stops: what waits is refused, what is in flight comes to its end, threads and tasks end, and the machine and the
-    /// log's engine are let go. A second call waits for the first.
+    /// Stops: what waits is refused, what is in flight comes to its end, the lead is handed over if there is somebody to
+    /// take it, threads and tasks end, and the machine and the log's engine are let go. A second call waits for the first.
     ///
     /// # Errors
     /// The error that had stopped this member before.
@@ -239,6 +353,7 @@ impl<M: Machine> Raft<M> {
             self.0.stop.cancel();
             // These only fail if the task panicked, which ends it as well.
             drop(packer.await);
+            self.hand_over().await;
             drop(self.0.openraft.shutdown().await);
             self.0.tasks.wait().await;
             join(threads).await;
@@ -248,10 +363,36 @@ impl<M: Machine> Raft<M> {
         self.0.fatal.get().map_or(Ok(()), Err)
     }
 
-    /// Forms the cluster if there is none, and leads it. There is nobody to ask: this member is its only voter.
-    async fn take_the_lead(&self) -> Result<(), RaftError> {
+    async fn hand_over(&self) {
+        if !self.0.leadership.borrow().acting || self.0.fatal.happened() {
+            return;
+        }
+        match self.0.changes.hand_over().await {
+            Ok(Some(to)) => info!(%to, "handed over the lead"),
+            Ok(None) => {}
+            Err(error) => warn!(%error, "the lead was not handed over"),
+        }
+    }
+
+    /// Forms the cluster if that is to be done. The only voter of a cluster stands for election at once: there is nobody
+    /// to ask.
+    async fn take_part(&self, founders: Option<std::collections::BTreeMap<u64, Node>>) -> Result<(), RaftError> {
         let Inner { openraft, member, fatal, .. } = &*self.0;
-        stand(openraft, *member).await.map_err(|error| fatal.get().unwrap_or(error))?;
+        let failed = |error: RaftError| fatal.get().unwrap_or(error);
+        let is_new = !openraft.is_initialized().await.map_err(|error| failed(stopped(&error)))?;
+        if is_new && let Some(founders) = founders {
+            openraft.initialize(founders).await.map_err(|error| failed(stopped(&error)))?;
+        }
+        let voters: Vec<u64> = {
+            // The metrics may not show it yet.
+            let voters = openraft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect());
+            voters.await.map_err(|error| failed(stopped(&error)))?
+        };
+        if voters != [member.0] {
+            info!(%member, voters = voters.len(), "raft member takes part");
+            return Ok(());
+        }
+        openraft.trigger().elect(true).await.map_err(|error| failed(stopped(&error)))?;
         let mut leadership = self.leadership();
         tokio::select! {
             error = fatal.wait() => Err(error),
@@ -264,21 +405,35 @@ impl<M: Machine> Raft<M> {
     }
 }
 
-/// Stands for election at once, in a new cluster if there is none.
-async fn stand(openraft: &Openraft, member: MemberId) -> Result<(), RaftError> {
-    if !openraft.is_initialized().await.map_err(|error| stopped(&error))? {
-        let voters = BTreeSet::from([member.0]);
-        return openraft.initialize(voters).await.map_err(|error| stopped(&error));
-    }
-    if openraft.voter_ids().any(|voter| voter != member.0) {
-        let reason = "the cluster has other voters, and this version has no transport to reach them".to_owned();
-        return Err(RaftError::Config { reason });
-    }
-    openraft.trigger().elect(true).await.map_err(|error| stopped(&error))
-}
-
 fn stopped(reason: &impl ToString) -> RaftError {
     RaftError::Stopped { reason: reason.to_string() }
+}
+
+/// Reads what is on the disk, and starts the threads that openraft works with.
+async fn prepare<M: Machine>(
+    config: Config,
+    log: Engine,
+    machine: M,
+    dialer: Arc<dyn Dialer>,
+    fatal: Fatal,
+) -> Result<(Parts<M::Answer>, LogStore), RaftError> {
+    let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
+    let disks = (recovered.own, recovered.known.clone());
+    let waiters = Arc::new(Waiters::new(config.member.0, recovered.own.starts));
+    let (driver, apply_thread, progress) = apply::driver(machine, record, Arc::clone(&waiters), &config, fatal.clone());
+    let (store, writer, closed) = LogStore::new(log, recovered, config.append_bytes_max, fatal.clone());
+    let acquaintances = {
+        let (who, roster) = ((config.cluster, config.member), progress.roster.clone());
+        Arc::new(Acquaintances::new(who, disks, store.notes(), roster, fatal.clone()))
+    };
+    let peers = Arc::new(Peers::new(acquaintances, config.clone(), dialer, progress.roster.clone()));
+    let (stall, log_syncs) = (store.stall(), store.syncs());
+    let threads = vec![
+        thread("raft-log", fatal.clone(), || writer.run())?,
+        thread("raft-apply", fatal.clone(), || apply_thread.run())?,
+    ];
+    let parts = Parts { config, fatal, waiters, driver, progress, peers, stall, log_syncs, threads, log: closed };
+    Ok((parts, store))
 }
 
 /// Reads and checks what is on the disk, off the async threads.
@@ -309,52 +464,6 @@ async fn join(threads: Vec<JoinHandle<()>>) {
     drop(joined.await);
 }
 
-/// Follows openraft until it ends, and reports why it did.
-fn watch_leadership(
-    openraft: &Openraft,
-    member: MemberId,
-    standing: Arc<Standing>,
-    mut applied: watch::Receiver<Option<LogId>>,
-    fatal: Fatal,
-    tasks: &TaskTracker,
-) -> watch::Receiver<Leadership> {
-    let (sender, leadership) = watch::channel(Leadership::default());
-    let (mut server, metrics) = (openraft.server_metrics(), openraft.metrics());
-    tasks.spawn(async move {
-        loop {
-            let acting = {
-                let server = server.borrow_watched();
-                let now = current_leadership(&server, *applied.borrow_and_update());
-                let is_alone = server.membership_config.voter_ids().all(|voter| voter == member.0);
-                standing.set(now, is_alone);
-                sender.send_if_modified(|before| std::mem::replace(before, now) != now);
-                now.acting
-            };
-            tokio::select! {
-                changed = server.changed() => if changed.is_err() { break },
-                // Until a new leader's first entry is applied.
-                Ok(()) = applied.changed(), if !acting => {}
-            }
-        }
-        let ended = Leadership { term: sender.borrow().term, ..Leadership::default() };
-        standing.set(ended, false);
-        sender.send_replace(ended);
-        match &metrics.borrow_watched().running_state {
-            Ok(()) | Err(OpenraftFatal::Stopped) => info!(%member, "raft ended"),
-            Err(error) => fatal.report(stopped(error)),
-        }
-    });
-    leadership
-}
-
-/// A new leader's first entry follows all that earlier ones committed: once it is applied, so are they.
-fn current_leadership(server: &RaftServerMetrics<Types>, applied: Option<LogId>) -> Leadership {
-    let term = server.vote.leader_id.term;
-    let is_current = applied.is_some_and(|applied| applied.leader_id.term == term);
-    let acting = server.state == ServerState::Leader && is_current;
-    Leadership { term, leader: server.current_leader.map(MemberId), acting }
-}
-
 /// Ends openraft when the member has failed anywhere, so that nothing is agreed on that can not be kept or applied.
 async fn stop_on_fatal(openraft: Openraft, fatal: Fatal, stop: CancellationToken) {
     if stop.run_until_cancelled(fatal.wait()).await.is_some() {
@@ -368,11 +477,14 @@ fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, RaftError> 
     let openraft_config = openraft::Config {
         cluster_name: config.cluster.to_string(),
         heartbeat_interval: millis(config.heartbeat),
-        election_timeout_min: millis(config.election_timeout),
-        election_timeout_max: millis(config.election_timeout).saturating_mul(2),
+        // A follower waits for the lease, which is the longer of these, and then for a time between them.
+        election_timeout_min: millis(config.election_timeout / 4),
+        election_timeout_max: millis(config.election_timeout / 2),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every_entries),
         max_in_snapshot_log_to_keep: config.catch_up_entries,
         replication_lag_threshold: config.snapshot_every_entries.saturating_add(config.catch_up_entries),
+        max_payload_entries: 64,
+        removed_leader_step_down: StepDownPolicy::After(millis(config.heartbeat)),
         enable_pre_vote: Some(true),
         // A voter that lost its log is not to be trusted with a new one.
         allow_log_reversion: Some(false),
@@ -387,61 +499,7 @@ fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, RaftError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{Disk, command, config, journal::Journal};
-
-    /// A packer beside a member's own, that is told who leads by the test.
-    fn packer(openraft: &Openraft, leadership: Leadership) -> (Queue<(u64, Bytes)>, watch::Sender<Leadership>) {
-        let (leader, leadership) = watch::channel(leadership);
-        let waiters = Arc::new(Waiters::new(config().member.0, u64::MAX));
-        let (commands, packer) = Packer::new(&config(), openraft.clone(), waiters, leadership);
-        tokio::spawn(packer.run(CancellationToken::new()));
-        (commands, leader)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_in_flight_when_the_lead_is_lost_has_no_known_outcome() {
-        let disk = Disk::in_memory();
-        let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
-        let raft = Raft::start(config(), disk.log.clone(), machine).await.unwrap();
-        let leadership = *raft.leadership().borrow();
-        let (commands, leader) = packer(&raft.0.openraft, leadership);
-        let answer = commands.add(command(0)).unwrap();
-        keeper.entered.recv().await.unwrap();
-        leader.send_replace(Leadership { leader: Some(MemberId(0xb)), acting: false, ..leadership });
-        assert_eq!(answer.await.unwrap(), Err(ProposeError::Unknown));
-        drop(keeper.passes);
-        raft.shutdown().await.unwrap();
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn without_its_peers_a_voter_appends_and_confirms_nothing() {
-        let disk = Disk::in_memory();
-        let (_, record, recovered) =
-            recover(&config(), disk.log.clone(), Journal::new(disk.state.clone())).await.unwrap();
-        let (fatal, waiters) = (Fatal::new(), Arc::new(Waiters::new(config().member.0, 1)));
-        let (store, writer, closed) = LogStore::new(disk.log.clone(), recovered, fatal.clone());
-        let machine = Journal::new(disk.state.clone());
-        let (driver, apply_thread, _) = apply::driver(machine, record, waiters, fatal.clone());
-        let threads = vec![
-            thread("raft-log", fatal.clone(), || writer.run()).unwrap(),
-            thread("raft-apply", fatal.clone(), || apply_thread.run()).unwrap(),
-        ];
-        let openraft_config = openraft_config(&config()).unwrap();
-        let openraft = Openraft::new(config().member.0, openraft_config, NoPeers, store, driver).await.unwrap();
-        openraft.initialize(BTreeSet::from([config().member.0, 0xb])).await.unwrap();
-
-        let (commands, _leader) = packer(&openraft, Leadership::default());
-        let answer = commands.add(command(0)).unwrap();
-        assert_eq!(answer.await.unwrap(), Err(ProposeError::NotLeader { leader: None }));
-        assert_eq!(read::read_index(&openraft).await, Err(ReadError::NotLeader { leader: None }));
-        assert_eq!(openraft.metrics().borrow_watched().last_log_index, Some(0));
-
-        openraft.shutdown().await.unwrap();
-        join(threads).await;
-        closed.wait().await;
-        let refused = disk.start(config()).await.unwrap_err();
-        assert!(matches!(refused, RaftError::Config { .. }), "{refused}");
-    }
+    use crate::tests::{Disk, command, config};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_dropped_member_lets_go_of_its_disk() {

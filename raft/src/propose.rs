@@ -1,27 +1,39 @@
 //! From many callers' commands to few entries.
 //!
-//! Owns: the commands that wait, and how many entries are on their way.
+//! Owns: the commands that wait, and the entries that are on their way to a leader.
 //! In:   commands from [`crate::Raft::propose`].
-//! Out:  entries to openraft, each with all that waited; callers to [`Waiters`].
+//! Out:  entries to openraft if this member leads, to the leader if another one does; callers to [`Waiters`].
 //!
 //! - An entry is packed only when one of the places in flight is free, so that a busy disk makes entries larger.
-//! - Callers of an entry that openraft did not append are told so; of one whose fate it does not know, that too.
+//! - An entry goes to the leader of one term. It is sent again only when it is certain that it was not appended, so that
+//!   no command is applied twice; a change of leaders costs its callers time, and nothing else.
+//! - Nobody waits longer than [`Config::patience`]: without a leader the callers are told so, and without an answer, that
+//!   the outcome is unknown.
 
-use std::{sync::Arc, time::Duration};
+mod path;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use openraft::{
-    errors::{ClientWriteError, ForwardToLeader},
-    impls::ProgressResponder,
+use openraft::{errors::ClientWriteError, impls::ProgressResponder, vote::leader_id_std::CommittedLeaderId};
+use proto::peer::ForwardOutcome;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, oneshot, watch},
+    time::Instant,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::path::{Path, Sent};
 use crate::{
-    Config, Leadership, MemberId, ProposeError,
-    apply::Driver,
-    types::{Proposal, Types},
+    Config, Leadership, ProposeError,
+    peer::Peers,
+    standing::Standing,
+    types::{Openraft, Proposal},
     waiters::{Caller, Waiters, Waiting},
 };
 
@@ -29,6 +41,7 @@ use crate::{
 struct Queued<A> {
     command: Bytes,
     caller: Caller<A>,
+    since: Instant,
     /// The command's bytes of those that may wait.
     _room: OwnedSemaphorePermit,
 }
@@ -48,7 +61,7 @@ impl<A> Queue<A> {
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes.ok_or(too_large)?);
         let room = room.map_err(|_| ProposeError::Busy)?;
         let (caller, answer) = oneshot::channel();
-        match self.commands.try_send(Queued { command, caller, _room: room }) {
+        match self.commands.try_send(Queued { command, caller, since: Instant::now(), _room: room }) {
             Ok(()) => Ok(answer),
             Err(TrySendError::Full(_)) => Err(ProposeError::Busy),
             Err(TrySendError::Closed(_)) => Err(ProposeError::Stopped),
@@ -58,26 +71,65 @@ impl<A> Queue<A> {
 
 /// Packs what is queued into entries until it is stopped.
 pub(crate) struct Packer<A> {
-    raft: openraft::Raft<Types, Driver>,
+    raft: Openraft,
     queue: mpsc::Receiver<Queued<A>>,
     waiters: Arc<Waiters<A>>,
     leadership: watch::Receiver<Leadership>,
+    standing: Arc<Standing>,
     limits: Limits,
     slots: Arc<Semaphore>,
+    path: Path,
     /// The next entry's.
     sequence: u64,
-    /// What openraft has to say of the entries it was given: a sequence, and an error if there is one.
-    verdicts: FuturesUnordered<BoxFuture<'static, (u64, Result<(), ProposeError>)>>,
+    /// The entries that were packed and may have to be sent again, by sequence.
+    packed: BTreeMap<u64, (Proposal, Instant)>,
+    /// Those that are to be sent again.
+    again: VecDeque<u64>,
+    /// When to do that, after a leader refused them that is still the leader.
+    again_at: Instant,
+    /// What openraft has to say of the entries it was given: whether it refused them.
+    verdicts: FuturesUnordered<BoxFuture<'static, (u64, Refused)>>,
 }
+
+/// Whether an entry certainly was not appended.
+type Refused = bool;
 
 #[derive(Clone, Copy)]
 struct Limits {
-    member: MemberId,
     entry_commands_max: usize,
     entry_bytes_max: usize,
-    entries_in_flight_max: usize,
+    /// Entries in flight of a member alone, and of one among others.
+    alone: u32,
+    among_members: u32,
+    patience: Duration,
+    /// Before what a leader refused is sent to it again.
+    pause: Duration,
     /// How long entries in flight may take to come to their end when the member shuts down.
     drain: Duration,
+}
+
+impl Limits {
+    fn of(config: &Config) -> Self {
+        let entries = |max: usize| u32::try_from(max).unwrap_or(u32::MAX).min(1 << 10);
+        Self {
+            entry_commands_max: config.entry_commands_max,
+            entry_bytes_max: config.entry_bytes_max,
+            alone: entries(config.entries_in_flight_max),
+            among_members: entries(config.entries_in_flight_among_members_max),
+            patience: config.patience,
+            pause: config.heartbeat,
+            drain: config.election_timeout,
+        }
+    }
+
+    /// All places. An entry takes such a part of them that as many fit as may be in flight.
+    fn places(self) -> u32 {
+        self.alone * self.among_members
+    }
+
+    fn places_of_an_entry(self, is_alone: bool) -> u32 {
+        self.places() / if is_alone { self.alone } else { self.among_members }
+    }
 }
 
 /// An entry to be.
@@ -89,37 +141,57 @@ struct Packed<A> {
 impl<A: Send + 'static> Packer<A> {
     pub(crate) fn new(
         config: &Config,
-        raft: openraft::Raft<Types, Driver>,
+        raft: Openraft,
         waiters: Arc<Waiters<A>>,
         leadership: watch::Receiver<Leadership>,
+        standing: Arc<Standing>,
+        peers: Arc<Peers>,
     ) -> (Queue<A>, Self) {
         let (commands, queue) = mpsc::channel(config.queue_commands_max);
         let room = Arc::new(Semaphore::new(config.queue_bytes_max));
         let sender = Queue { commands, room, command_bytes_max: config.command_bytes_max };
-        let limits = Limits {
-            member: config.member,
-            entry_commands_max: config.entry_commands_max,
-            entry_bytes_max: config.entry_bytes_max,
-            entries_in_flight_max: config.entries_in_flight_max,
-            drain: config.election_timeout,
+        let limits = Limits::of(config);
+        let packer = Self {
+            raft,
+            queue,
+            waiters,
+            leadership,
+            standing,
+            limits,
+            slots: Arc::new(Semaphore::new(limits.places() as usize)),
+            path: Path::new(peers, limits.among_members as usize * 2, config.heartbeat),
+            sequence: 0,
+            packed: BTreeMap::new(),
+            again: VecDeque::new(),
+            again_at: Instant::now(),
+            verdicts: FuturesUnordered::new(),
         };
-        let slots = Arc::new(Semaphore::new(limits.entries_in_flight_max));
-        let verdicts = FuturesUnordered::new();
-        (sender, Self { raft, queue, waiters, leadership, limits, slots, sequence: 0, verdicts })
+        (sender, packer)
     }
 
     /// Packs until `stop`, then refuses what still waits and lets what is in flight come to its end.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        self.follow();
+        let mut patience = tokio::time::interval((self.limits.patience / 4).max(Duration::from_millis(1)));
         loop {
+            let is_alone = self.standing.leads_alone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(verdict) = self.verdicts.next() => self.settle(verdict),
-                Ok(()) = self.leadership.changed() => self.notice_leadership(),
-                packed = pack(&mut self.queue, &self.slots, self.limits) => match packed {
-                    Some(packed) => self.submit(packed).await,
-                    None => break,
-                },
+                Ok(()) = self.leadership.changed() => self.follow(),
+                () = self.waiters.lost() => self.collect_lost(),
+                outcome = self.path.next() => self.hear(outcome),
+                _ = patience.tick() => self.lose_patience(),
+                () = tokio::time::sleep_until(self.again_at), if self.path.is_open() && !self.again.is_empty() => {
+                    self.send_again().await;
+                }
+                packed = pack(&mut self.queue, &self.slots, self.limits, is_alone), if self.path.is_open() => {
+                    match packed {
+                        Some(packed) => self.submit(packed).await,
+                        None => break,
+                    }
+                }
             }
         }
         self.drain().await;
@@ -130,37 +202,124 @@ impl<A: Send + 'static> Packer<A> {
         if commands.is_empty() {
             return;
         }
+        while let Some(first) = self.packed.first_entry()
+            && self.waiters.standing(*first.key()).is_none()
+        {
+            first.remove();
+        }
         self.sequence += 1;
         let sequence = self.sequence;
         self.waiters.add(sequence, waiting);
         let proposal = Proposal { tag: self.waiters.tag(sequence), commands: commands.into() };
+        self.packed.insert(sequence, (proposal, Instant::now()));
+        self.send(sequence).await;
+    }
+
+    /// Gives an entry to the leader, if there still is one.
+    async fn send(&mut self, sequence: u64) {
+        let Some((proposal, _)) = self.packed.get(&sequence) else { return };
+        let Some(term) = self.path.term() else { return self.again.push_back(sequence) };
+        if !self.waiters.sent(sequence, term) {
+            self.packed.remove(&sequence);
+            return;
+        }
+        match self.path.send(proposal) {
+            Sent::Away => {}
+            Sent::Here => self.write(sequence, proposal.clone(), term).await,
+            Sent::Not => self.refused(sequence),
+        }
+    }
+
+    async fn write(&mut self, sequence: u64, proposal: Proposal, term: u64) {
         let (responder, verdict) = ProgressResponder::complete_only();
-        if self.raft.client_write_ff(proposal, Some(responder)).await.is_err() {
+        let write = self.raft.write(proposal).with_leader(CommittedLeaderId::new(term)).responder(responder);
+        if write.await.is_err() {
+            self.packed.remove(&sequence);
             self.waiters.refuse(sequence, &ProposeError::Stopped);
             return;
         }
-        self.verdicts.push(Box::pin(async move {
-            let verdict = match verdict.await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(refusal(&error)),
-                Err(_) => Err(ProposeError::Unknown),
-            };
-            (sequence, verdict)
-        }));
+        self.verdicts.push(Box::pin(async move { (sequence, is_refusal(&verdict.await)) }));
     }
 
     /// Success needs nothing here: the apply thread answers.
-    fn settle(&self, (sequence, verdict): (u64, Result<(), ProposeError>)) {
-        if let Err(error) = verdict {
-            self.waiters.refuse(sequence, &error);
+    fn settle(&mut self, (sequence, refused): (u64, Refused)) {
+        if refused {
+            self.refused(sequence);
+        } else if self.waiters.standing(sequence).is_none() {
+            self.packed.remove(&sequence);
         }
     }
 
-    /// What a leader had in flight when it lost the lead may yet be committed by the next one, or not.
-    fn notice_leadership(&mut self) {
-        let leader = self.leadership.borrow_and_update().leader;
-        if leader != Some(self.limits.member) {
-            self.waiters.refuse_all(&ProposeError::Unknown);
+    /// What the leader, another member, says of an entry.
+    fn hear(&mut self, outcome: Option<(u64, ForwardOutcome)>) {
+        match outcome {
+            Some((sequence, ForwardOutcome::Refused)) => self.refused(sequence),
+            Some((_, ForwardOutcome::Applied | ForwardOutcome::Unknown)) | None => {}
+        }
+    }
+
+    /// The leader did not append it. It may have a successor already, or come to be able to.
+    fn refused(&mut self, sequence: u64) {
+        if self.waiters.refused(sequence) {
+            self.again.push_back(sequence);
+            self.again_at = Instant::now() + self.limits.pause;
+        } else {
+            self.packed.remove(&sequence);
+        }
+    }
+
+    /// A later leader is at work, and these are not in its log.
+    fn collect_lost(&mut self) {
+        self.forget_answered();
+        let lost = self.packed.keys().filter(|sequence| self.waiters.standing(**sequence) == Some(None));
+        let lost: Vec<u64> = lost.copied().filter(|sequence| !self.again.contains(sequence)).collect();
+        self.again.extend(lost);
+    }
+
+    async fn send_again(&mut self) {
+        for sequence in std::mem::take(&mut self.again) {
+            self.send(sequence).await;
+        }
+    }
+
+    /// Turns to whoever leads now.
+    fn follow(&mut self) {
+        let now = *self.leadership.borrow_and_update();
+        if self.path.turn_to(now, self.standing.member()) {
+            self.again_at = Instant::now();
+        }
+    }
+
+    fn forget_answered(&mut self) {
+        let waiters = &self.waiters;
+        self.packed.retain(|sequence, _| waiters.standing(*sequence).is_some());
+    }
+
+    /// Tells callers who have waited long enough what is known.
+    fn lose_patience(&mut self) {
+        self.forget_answered();
+        let long_ago = Instant::now().checked_sub(self.limits.patience);
+        let Some(long_ago) = long_ago else { return };
+        for (sequence, _) in self.packed.iter().filter(|(_, (_, since))| *since < long_ago) {
+            let unsent = self.waiters.standing(*sequence) == Some(None);
+            self.waiters.refuse(*sequence, if unsent { &ProposeError::NoLeader } else { &ProposeError::Unknown });
+        }
+        self.forget_answered();
+        let packed = &self.packed;
+        self.again.retain(|sequence| packed.contains_key(sequence));
+        if !self.path.is_open() {
+            self.refuse_queued_before(long_ago);
+        }
+    }
+
+    /// Those who came since stay in the queue, in their order.
+    fn refuse_queued_before(&mut self, long_ago: Instant) {
+        for _ in 0..self.queue.len() {
+            let Ok(queued) = self.queue.try_recv() else { return };
+            drop(queued.caller.send(Err(ProposeError::NoLeader)));
+            if queued.since >= long_ago {
+                return;
+            }
         }
     }
 
@@ -169,13 +328,20 @@ impl<A: Send + 'static> Packer<A> {
         while let Ok(queued) = self.queue.try_recv() {
             drop(queued.caller.send(Err(ProposeError::Stopped)));
         }
-        let all = u32::try_from(self.limits.entries_in_flight_max).unwrap_or(u32::MAX);
-        let idle = tokio::time::timeout(self.limits.drain, self.slots.acquire_many(all));
+        let slots = Arc::clone(&self.slots);
+        let idle = tokio::time::timeout(self.limits.drain, slots.acquire_many(self.limits.places()));
         tokio::pin!(idle);
         loop {
             tokio::select! {
                 biased;
-                Some(verdict) = self.verdicts.next() => self.settle(verdict),
+                Some((sequence, refused)) = self.verdicts.next() => {
+                    if refused {
+                        self.waiters.refuse(sequence, &ProposeError::Stopped);
+                    }
+                }
+                outcome = self.path.next() => if let Some((sequence, ForwardOutcome::Refused)) = outcome {
+                    self.waiters.refuse(sequence, &ProposeError::Stopped);
+                },
                 _ = &mut idle => return,
             }
         }
@@ -184,8 +350,13 @@ impl<A: Send + 'static> Packer<A> {
 
 /// The next entry's commands: all that wait, within the limits, once there is one, and a place for the entry. `None` when
 /// no command can come any more. Dropped in the middle it takes nothing.
-async fn pack<A>(queue: &mut mpsc::Receiver<Queued<A>>, slots: &Arc<Semaphore>, limits: Limits) -> Option<Packed<A>> {
-    let slot: OwnedSemaphorePermit = Arc::clone(slots).acquire_owned().await.ok()?;
+async fn pack<A>(
+    queue: &mut mpsc::Receiver<Queued<A>>,
+    slots: &Arc<Semaphore>,
+    limits: Limits,
+    is_alone: bool,
+) -> Option<Packed<A>> {
+    let slot = Arc::clone(slots).acquire_many_owned(limits.places_of_an_entry(is_alone)).await.ok()?;
     let mut next = Some(queue.recv().await?);
     let (mut commands, mut callers, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(Queued { command, caller, .. }) = next.take() {
@@ -199,17 +370,13 @@ async fn pack<A>(queue: &mut mpsc::Receiver<Queued<A>>, slots: &Arc<Semaphore>, 
             next = queue.try_recv().ok();
         }
     }
-    Some(Packed { commands, waiting: Waiting { callers, slot } })
+    Some(Packed { commands, waiting: Waiting { callers, slot, term: None } })
 }
 
 /// openraft forwards only what it has not appended.
-fn refusal(error: &ClientWriteError<Types>) -> ProposeError {
-    match error {
-        ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id, .. }) => {
-            ProposeError::NotLeader { leader: leader_id.map(MemberId) }
-        }
-        ClientWriteError::LogEntryDiscarded(_)
-        | ClientWriteError::ChangeMembershipError(_)
-        | ClientWriteError::PreconditionFailed(_) => ProposeError::Unknown,
-    }
+pub(crate) fn is_refusal<T, R, E>(verdict: &Result<Result<T, ClientWriteError<R>>, E>) -> bool
+where
+    R: openraft::RaftTypeConfig,
+{
+    matches!(verdict, Ok(Err(ClientWriteError::ForwardToLeader(_))))
 }

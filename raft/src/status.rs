@@ -1,4 +1,6 @@
-//! What a member tells about itself.
+//! What a member tells about itself, and a leader about the others.
+
+use std::time::Duration;
 
 use crate::MemberId;
 
@@ -29,4 +31,19 @@ pub struct Leadership {
     /// This member leads `term`, and has applied all that earlier leaders committed: its state is fit to act on
     /// (leases are timed from here).
     pub acting: bool,
+}
+
+/// How another member is, as seen from this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// That member.
+    pub member: MemberId,
+    /// If this member leads: the last entry that the other is known to have on stable storage.
+    pub matched: Option<u64>,
+    /// If this member leads: how long ago it sent what the other answered last.
+    pub last_contact: Option<Duration>,
+    /// If the other answered the last greeting, which was at most some ten seconds ago: how long that took.
+    pub round_trip: Option<Duration>,
+    /// The last entry that the other had applied then.
+    pub applied_index: Option<u64>,
 }

@@ -5,13 +5,13 @@ mod proposals;
 mod refusals;
 mod restarts;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use engine::{Engine, Options};
 
 use self::journal::Journal;
-use crate::{ClusterId, Config, MemberId, Raft, RaftError, SPACES};
+use crate::{Alone, ClusterId, Config, MemberId, Raft, RaftError, SPACES};
 
 /// What a member keeps.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Disk {
     }
 
     pub(crate) async fn start(&self, config: Config) -> Result<Raft<Journal>, RaftError> {
-        Raft::start(config, self.log.clone(), Journal::new(self.state.clone())).await
+        Raft::start(config, self.log.clone(), Journal::new(self.state.clone()), Arc::new(Alone)).await
     }
 }
 

@@ -4,6 +4,9 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use openraft::type_config::alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{Collector, apply::Driver, node::Node};
 
 openraft::declare_raft_types!(
     /// One leader a term, so that a term alone is a fencing token; answers travel apart from openraft's (see
@@ -12,15 +15,16 @@ openraft::declare_raft_types!(
         D = Proposal,
         R = (),
         NodeId = u64,
-        Node = openraft::EmptyNode,
+        Node = Node,
         Term = u64,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
 );
 
+pub(crate) type Openraft = openraft::Raft<Types, Driver>;
 pub(crate) type Entry = EntryOf<Types>;
 pub(crate) type LogId = LogIdOf<Types>;
-pub(crate) type Membership = openraft::Membership<u64, openraft::EmptyNode>;
-pub(crate) type Snapshot = SnapshotOf<Types, DurableState>;
+pub(crate) type Membership = openraft::Membership<u64, Node>;
+pub(crate) type Snapshot = SnapshotOf<Types, State>;
 pub(crate) type SnapshotMeta = SnapshotMetaOf<Types>;
 pub(crate) type StoredMembership = StoredMembershipOf<Types>;
 pub(crate) type Vote = VoteOf<Types>;
@@ -30,10 +34,29 @@ pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId { leader_id: openraft::vote::leader_id_std::CommittedLeaderId::new(term), index }
 }
 
-/// Stands for the machine's own durable state, which is all the snapshot that a member keeps. It carries no data, since
-/// no snapshot leaves or enters a member without a peer transport.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DurableState;
+/// The data of a snapshot: a machine's own durable state is all the snapshot that a member keeps.
+pub(crate) enum State {
+    /// The state of this member's machine. Only who sends it has an image of it made.
+    Ours,
+    /// Another member's, ready to be installed.
+    Collected(Collected),
+}
+
+/// Another member's image, as far as it came.
+pub(crate) struct Collected {
+    pub(crate) collector: Box<dyn Collector>,
+    /// While this is held, no other image is taken.
+    pub(crate) only: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "Ours",
+            Self::Collected(_) => "Collected",
+        })
+    }
+}
 
 /// Who proposed an entry, and which of its entries it is. No two entries of a log bear the same tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

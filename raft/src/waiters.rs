@@ -1,16 +1,18 @@
 //! Who waits for the answers to which entry.
 //!
 //! Owns: the callers of every entry that was proposed here and is not yet applied.
-//! In:   callers from the proposer, before their entry goes to openraft; answers from the apply thread, by tag.
-//! Out:  to each caller its own answer, or why there is none.
+//! In:   callers from the proposer, before their entry goes to a leader; answers from the apply thread, by tag.
+//! Out:  to each caller its own answer, or why there is none; to the proposer, which entries it may send again.
 //!
 //! - A caller is answered once. Those of an entry that can have no answer any more are told so.
+//! - An entry is sent to the leader of one term, who appends it in that term or not at all. Once an entry of a later term
+//!   is applied, all that will ever be applied of the earlier one is: what has no answer by then is lost for certain.
 //! - Answers to an entry of another member, or of an earlier start of this one, find nobody.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use crate::{ProposeError, types::Tag};
 
@@ -22,6 +24,8 @@ pub(crate) struct Waiting<A> {
     pub(crate) callers: Vec<Caller<A>>,
     /// The entry's place among those in flight, free again when the callers are answered.
     pub(crate) slot: OwnedSemaphorePermit,
+    /// The term whose leader may have it in the log; none if no leader has.
+    pub(crate) term: Option<u64>,
 }
 
 /// All callers, by the sequence of their entry's tag.
@@ -29,12 +33,14 @@ pub(crate) struct Waiters<A> {
     member: u64,
     start: u64,
     entries: Mutex<BTreeMap<u64, Waiting<A>>>,
+    /// Told when entries were lost.
+    lost: Notify,
 }
 
 impl<A> Waiters<A> {
     /// For entries proposed by this start of this member.
     pub(crate) fn new(member: u64, start: u64) -> Self {
-        Self { member, start, entries: Mutex::default() }
+        Self { member, start, entries: Mutex::default(), lost: Notify::new() }
     }
 
     /// The tag of this member's entry number `sequence`.
@@ -47,12 +53,52 @@ impl<A> Waiters<A> {
         self.entries.lock().insert(sequence, waiting);
     }
 
+    /// The entry goes to the leader of `term`. `false` if nobody waits for it any more.
+    pub(crate) fn sent(&self, sequence: u64, term: u64) -> bool {
+        let mut entries = self.entries.lock();
+        let Some(waiting) = entries.get_mut(&sequence) else { return false };
+        if waiting.callers.iter().all(oneshot::Sender::is_closed) {
+            entries.remove(&sequence);
+            return false;
+        }
+        waiting.term = Some(term);
+        true
+    }
+
+    /// The leader did not append the entry, and will not. `false` if nobody waits for it.
+    pub(crate) fn refused(&self, sequence: u64) -> bool {
+        let mut entries = self.entries.lock();
+        let waiting = entries.get_mut(&sequence);
+        waiting.map(|waiting| waiting.term = None).is_some()
+    }
+
+    /// An entry of `term` was applied, and whatever was applied before it is answered.
+    pub(crate) fn lose_before(&self, term: u64) {
+        let mut entries = self.entries.lock();
+        let lost = entries.values_mut().filter(|waiting| waiting.term.is_some_and(|sent| sent < term));
+        let lost = lost.map(|waiting| waiting.term = None).count();
+        drop(entries);
+        if lost > 0 {
+            self.lost.notify_one();
+        }
+    }
+
+    /// Resolves when entries were lost that were sent.
+    pub(crate) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Where an entry is: `None` if nobody waits for it any more, else the term whose leader may have it in the log.
+    pub(crate) fn standing(&self, sequence: u64) -> Option<Option<u64>> {
+        self.entries.lock().get(&sequence).map(|waiting| waiting.term)
+    }
+
     /// Hands out the answers of an applied entry.
     pub(crate) fn answer(&self, tag: Tag, answers: Vec<A>) {
         if (tag.member, tag.start) != (self.member, self.start) {
             return;
         }
-        let Some(Waiting { callers, slot }) = self.entries.lock().remove(&tag.sequence) else { return };
+        let Some(Waiting { callers, slot, .. }) = self.entries.lock().remove(&tag.sequence) else { return };
         for (caller, answer) in callers.into_iter().zip(answers) {
             // A caller that went away needs no answer.
             drop(caller.send(Ok(answer)));
@@ -74,7 +120,7 @@ impl<A> Waiters<A> {
 }
 
 fn refuse<A>(waiting: impl Iterator<Item = Waiting<A>>, error: &ProposeError) {
-    for Waiting { callers, slot } in waiting {
+    for Waiting { callers, slot, .. } in waiting {
         for caller in callers {
             drop(caller.send(Err(error.clone())));
         }
@@ -92,7 +138,7 @@ mod tests {
 
     fn waiting(slots: &Arc<Semaphore>) -> (Waiting<u32>, Vec<oneshot::Receiver<Result<u32, ProposeError>>>) {
         let (callers, answers) = (0..2).map(|_| oneshot::channel()).unzip();
-        (Waiting { callers, slot: Arc::clone(slots).try_acquire_owned().unwrap() }, answers)
+        (Waiting { callers, slot: Arc::clone(slots).try_acquire_owned().unwrap(), term: None }, answers)
     }
 
     #[test]
@@ -121,6 +167,33 @@ mod tests {
         waiters.answer(waiters.tag(1), vec![10, 11]);
         assert_eq!(slots.available_permits(), 1);
         assert!(waiters.entries.lock().is_empty());
+    }
+
+    #[test]
+    fn what_was_sent_in_a_term_is_lost_once_a_later_one_is_applied() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(3)), Waiters::new(7, 2));
+        let (entries, _answers): (Vec<_>, Vec<_>) = (0..3).map(|_| waiting(&slots)).unzip();
+        for (sequence, entry) in (1..).zip(entries) {
+            waiters.add(sequence, entry);
+        }
+        assert!(waiters.sent(1, 4));
+        assert!(waiters.sent(2, 5));
+        waiters.lose_before(4);
+        assert_eq!((waiters.standing(1), waiters.standing(2)), (Some(Some(4)), Some(Some(5))));
+        waiters.lose_before(5);
+        assert_eq!((waiters.standing(1), waiters.standing(2)), (Some(None), Some(Some(5))));
+        assert!(waiters.refused(2));
+        assert_eq!((waiters.standing(2), waiters.standing(3), waiters.standing(4)), (Some(None), Some(None), None));
+    }
+
+    #[test]
+    fn an_entry_that_nobody_waits_for_is_not_sent_again() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(1)), Waiters::new(7, 2));
+        let (entry, answers) = waiting(&slots);
+        waiters.add(1, entry);
+        drop(answers);
+        assert!(!waiters.sent(1, 4));
+        assert_eq!(slots.available_permits(), 1);
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl LeaseFace {
     fn timed<T>(&self, ask: impl FnOnce(&Lessor) -> T) -> Result<T, Status> {
         let lessor = self.core.lessor.lock();
         if !lessor.is_leading() {
-            return Err(not_confirmed(&raft::ReadError::NotLeader { leader: None }));
+            return Err(not_confirmed(&raft::ReadError::NoLeader));
         }
         Ok(ask(&lessor))
     }
@@ -186,7 +186,7 @@ async fn keep_alive(core: &Core, ids: Vec<i64>) -> Result<Vec<pb::LeaseKeepAlive
         let renew = |&id: &i64| match LeaseId::new(id).map(|lease| lessor.renew(lease, now)) {
             Some(Renewal::Renewed(ttl)) => Ok(pb::LeaseKeepAliveResponse { header, id, ttl: seconds(ttl) }),
             Some(Renewal::Gone) | None => Ok(pb::LeaseKeepAliveResponse { header, id, ttl: 0 }),
-            Some(Renewal::NotLeading) => Err(not_confirmed(&raft::ReadError::NotLeader { leader: None })),
+            Some(Renewal::NotLeading) => Err(not_confirmed(&raft::ReadError::NoLeader)),
         };
         ids.iter().map(renew).collect()
     };

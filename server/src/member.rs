@@ -133,7 +133,7 @@ impl Member {
             Arc::clone(&metrics),
         );
         let guards_mesh = machine.founded();
-        let raft = Raft::start(raft_config(&config, cluster, member), log, machine).await?;
+        let raft = Raft::start(raft_config(&config, cluster, member), log, machine, Arc::new(raft::Alone)).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
         let folder = Some(config.data_dir.clone());

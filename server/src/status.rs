@@ -95,8 +95,7 @@ pub(crate) fn broken(error: &engine::EngineError) -> Status {
 /// A write that has no answer.
 pub(crate) fn not_proposed(error: &ProposeError) -> Status {
     match error {
-        ProposeError::NotLeader { leader: None } => Status::unavailable("etcdserver: no leader"),
-        ProposeError::NotLeader { leader: Some(_) } => leader_changed(),
+        ProposeError::NoLeader => Status::unavailable("etcdserver: no leader"),
         ProposeError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ProposeError::TooLarge { .. } => Status::invalid_argument("etcdserver: request is too large"),
         ProposeError::Unknown => {
@@ -109,8 +108,7 @@ pub(crate) fn not_proposed(error: &ProposeError) -> Status {
 /// A read that could not be made linearizable.
 pub(crate) fn not_confirmed(error: &ReadError) -> Status {
     match error {
-        ReadError::NotLeader { leader: None } => Status::unavailable("etcdserver: no leader"),
-        ReadError::NotLeader { leader: Some(_) } => leader_changed(),
+        ReadError::NoLeader => Status::unavailable("etcdserver: no leader"),
         ReadError::NoQuorum => Status::unavailable("etcdserver: request timed out"),
         ReadError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ReadError::Stopped => Status::unavailable("etcdserver: server stopped"),

@@ -6,9 +6,25 @@ fn any_log_id() -> impl Strategy<Value = LogId> {
     (any::<u64>(), any::<u64>()).prop_map(|(term, index)| log_id(term, index))
 }
 
+fn any_node() -> impl Strategy<Value = Node> {
+    (".{0,5}", vec(".{0,9}", 0..3), vec(".{0,9}", 0..3)).prop_map(|(name, peer_urls, client_urls)| Node {
+        name,
+        peer_urls,
+        client_urls,
+    })
+}
+
+fn any_members() -> impl Strategy<Value = BTreeSet<u64>> {
+    proptest::collection::btree_set(any::<u64>(), 0..5)
+}
+
 fn any_membership() -> impl Strategy<Value = Membership> {
-    let members = || proptest::collection::btree_set(any::<u64>(), 0..5);
-    (vec(members(), 0..3), members()).prop_map(|(configs, learners)| Membership::new_with_defaults(configs, learners))
+    let nodes = proptest::collection::btree_map(any::<u64>(), any_node(), 0..5);
+    let voters = proptest::collection::btree_set(any::<u64>(), 1..5);
+    (vec(voters, 0..3), nodes).prop_map(|(configs, mut nodes)| {
+        configs.iter().flatten().for_each(|voter| drop(nodes.entry(*voter).or_default()));
+        Membership::new(configs, nodes).unwrap()
+    })
 }
 
 fn any_proposal() -> impl Strategy<Value = Proposal> {
@@ -30,9 +46,9 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 
 fn any_record() -> impl Strategy<Value = Record> {
     let log_ids = (proptest::option::of(any_log_id()), proptest::option::of(any_log_id()));
-    (log_ids, any_membership()).prop_map(|((applied, changed_at), membership)| Record {
+    (log_ids, any_membership(), any_members()).prop_map(|((applied, changed_at), membership, removed)| Record {
         applied,
-        membership: StoredMembership::new(changed_at, membership),
+        roster: Roster { membership: StoredMembership::new(changed_at, membership), removed },
     })
 }
 
@@ -45,8 +61,13 @@ proptest! {
     #[test]
     fn what_was_written_reads_the_same(entry in any_entry(), record in any_record(), ids in any::<[u64; 3]>(), flag: bool) {
         let vote = if flag { Vote::new_committed(ids[0], ids[1]) } else { Vote::new(ids[0], ids[1]) };
-        let identity = Identity { cluster: ids[0], member: ids[1], starts: ids[2] };
+        let known = Known { incarnation: ids[0], starts: ids[2] };
+        let identity = Identity { cluster: ids[0], member: ids[1], known };
+        if let EntryPayload::Normal(proposal) = &entry.payload {
+            prop_assert_eq!(&decode_proposal(encode_proposal(proposal)).unwrap(), proposal);
+        }
         prop_assert_eq!(decode_entry(encode_entry(&entry)), Ok(entry));
+        prop_assert_eq!(decode_known(encode_known(&known)), Ok(known));
         prop_assert_eq!(decode_record(encode_record(&record)), Ok(record));
         prop_assert_eq!(decode_vote(encode_vote(&vote)), Ok(vote));
         prop_assert_eq!(decode_identity(encode_identity(&identity)), Ok(identity));
@@ -70,6 +91,9 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_value_or_an_error(bytes in prop_oneof![any_sealed(), vec(any::<u8>(), 0..200).prop_map(Bytes::from)]) {
+        if let Ok(proposal) = decode_proposal(bytes.clone()) {
+            prop_assert_eq!(encode_proposal(&proposal), bytes.clone());
+        }
         if let Ok(entry) = decode_entry(bytes.clone()) {
             prop_assert_eq!(encode_entry(&entry), bytes.clone());
         }
@@ -99,12 +123,34 @@ fn a_count_beyond_the_record_is_refused_before_anything_is_allocated() {
     assert_eq!(decode_entry(bytes), Err(Damage::Short));
 }
 
-#[test]
-fn an_unknown_format_is_named() {
-    let mut bytes = vec![9, 0, 0];
+fn sealed_as(format: u8, fields: &[u8]) -> Bytes {
+    let mut bytes = [&[format], fields].concat();
     let checksum = crc32fast::hash(&bytes);
     bytes.put_u32(checksum);
-    assert_eq!(decode_vote(bytes.into()), Err(Damage::Format(9)));
+    bytes.into()
+}
+
+#[test]
+fn an_unknown_format_is_named() {
+    assert_eq!(decode_vote(sealed_as(9, &[0, 0])), Err(Damage::Format(9)));
+    assert_eq!(decode_vote(sealed_as(0, &[0, 0])), Err(Damage::Format(0)));
+}
+
+#[test]
+fn the_first_format_is_still_read() {
+    let mut fields = BytesMut::new();
+    put_optional_log_id(&mut fields, Some(&log_id(3, 9)));
+    put_optional_log_id(&mut fields, Some(&log_id(0, 0)));
+    put_count(&mut fields, 1);
+    put_members(&mut fields, &BTreeSet::from([7]));
+    put_members(&mut fields, &BTreeSet::from([7]));
+    let record = decode_record(sealed_as(1, &fields)).unwrap();
+    assert_eq!(record.applied, Some(log_id(3, 9)));
+    assert_eq!(record.roster.membership.voter_ids().collect::<Vec<_>>(), [7]);
+    assert_eq!(record.roster.membership.get_node(&7), Some(&Node::default()));
+
+    let identity = decode_identity(sealed_as(1, &[[0, 0, 0, 0, 0, 0, 0, 5]; 3].concat())).unwrap();
+    assert_eq!(identity, Identity { cluster: 5, member: 5, known: Known { incarnation: 0, starts: 5 } });
 }
 
 #[test]

@@ -3,15 +3,18 @@
 //! - An entry's key is its index, big-endian, so that the engine's order is the log's.
 //! - Each start reads the whole log once: damage is found then, and not when a follower needs the entry.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use engine::{Batch, Durability, Engine, Space};
-use openraft::log_id::LogIdOptionExt;
+use openraft::{AsyncRuntime, log_id::LogIdOptionExt, type_config::alias::AsyncRuntimeOf};
+use rand::RngExt;
 
 use super::tail::{Span, Tail};
 use crate::{
     ClusterId, Config, MemberId, RaftError,
-    codec::{self, Damage, Identity},
-    types::{Entry, LogId, Vote},
+    codec::{self, Damage, Identity, Known, payload_bytes},
+    types::{Entry, LogId, Types, Vote},
 };
 
 /// The key spaces that a member's log needs.
@@ -24,12 +27,16 @@ const IDENTITY: &str = "identity";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+/// Before a member's id, big-endian.
+const KNOWN: &[u8] = b"known/";
 
 /// A member's log as it was when the member stopped.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// Which start of the member this is, from 1.
-    pub(crate) start: u64,
+    /// This member's disk, with this start of it counted, from 1.
+    pub(crate) own: Known,
+    /// The disks of all members that this one was ever in touch with.
+    pub(crate) known: BTreeMap<u64, Known>,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
@@ -54,27 +61,52 @@ pub(crate) fn recover(engine: &Engine, config: &Config, applied: Option<&LogId>)
     if vote.is_none() && applied.is_some() {
         return Err(corrupt("vote", "it is missing, but this member has applied entries"));
     }
-    let start = count_start(engine, config, vote.is_none() && last.is_none())?;
-    Ok(Recovered { start, vote, committed, purged, last, tail })
+    let known = acquaintances(engine)?;
+    let own = count_start(engine, config, vote.is_none() && last.is_none())?;
+    Ok(Recovered { own, known, vote, committed, purged, last, tail })
 }
 
 /// Checks whose log this is, or makes a new one ours, and counts the start.
-fn count_start(engine: &Engine, config: &Config, is_new: bool) -> Result<u64, RaftError> {
+fn count_start(engine: &Engine, config: &Config, is_new: bool) -> Result<Known, RaftError> {
     let Config { cluster, member, .. } = *config;
-    let starts = match meta(engine, IDENTITY, codec::decode_identity)? {
+    let before = match meta(engine, IDENTITY, codec::decode_identity)? {
         Some(found) if (found.cluster, found.member) != (cluster.0, member.0) => {
             let (found_cluster, found_member) = (ClusterId(found.cluster), MemberId(found.member));
             return Err(RaftError::Foreign { cluster, member, found_cluster, found_member });
         }
-        Some(found) => found.starts + 1,
-        None if is_new => 1,
+        Some(found) => found.known,
+        None if is_new => Known { incarnation: 0, starts: 0 },
         None => return Err(corrupt(IDENTITY, "it is missing, but the log is not empty")),
     };
-    let identity = Identity { cluster: cluster.0, member: member.0, starts };
+    let incarnation = if before.incarnation == 0 { draw_incarnation() } else { before.incarnation };
+    let known = Known { incarnation, starts: before.starts + 1 };
     let mut batch = Batch::new();
+    let identity = Identity { cluster: cluster.0, member: member.0, known };
     batch.put(META, IDENTITY.as_bytes(), codec::encode_identity(&identity));
     engine.write(batch, Durability::Synced)?;
-    Ok(starts)
+    Ok(known)
+}
+
+/// Any number but 0. From openraft's runtime, so that a simulation can repeat it.
+fn draw_incarnation() -> u64 {
+    AsyncRuntimeOf::<Types>::thread_rng().random_range(1..=u64::MAX)
+}
+
+fn acquaintances(engine: &Engine) -> Result<BTreeMap<u64, Known>, RaftError> {
+    let mut known = BTreeMap::new();
+    let mut cursor = engine.cursor(META)?;
+    cursor.seek(KNOWN);
+    while let Some((key, value)) = cursor.entry() {
+        let Some(member) = key.strip_prefix(KNOWN) else { break };
+        let member = <[u8; 8]>::try_from(member).map(u64::from_be_bytes);
+        let member = member.map_err(|_| corrupt("acquaintance", "its key is not a member's id"))?;
+        let disk = codec::decode_known(Bytes::copy_from_slice(value));
+        let named = |damage: Damage| corrupt(&format!("acquaintance {member:x}"), damage.to_string());
+        known.insert(member, disk.map_err(named)?);
+        cursor.next();
+    }
+    cursor.status()?;
+    Ok(known)
 }
 
 /// Reads every entry after `purged`: the last log id, and as much of the end as memory may hold.
@@ -94,35 +126,36 @@ fn scan(engine: &Engine, purged: Option<LogId>, bytes_max: usize) -> Result<(Opt
         last = Some(entry.log_id);
         tail.push(entry).map_err(|error| corrupt("log", error.to_string()))?;
         tail.written(index + 1);
-        Ok(())
+        Ok(true)
     })?;
     Ok((last, tail))
 }
 
-/// The entries of `span` that are on the disk.
-pub(super) fn read(engine: &Engine, span: Span) -> Result<Vec<Entry>, RaftError> {
-    let mut entries = Vec::new();
+/// The entries of `span` that are on the disk; once they have more than `bytes_max`, no further ones.
+pub(super) fn read(engine: &Engine, span: Span, bytes_max: usize) -> Result<Vec<Entry>, RaftError> {
+    let (mut entries, mut bytes) = (Vec::new(), 0_usize);
     for_each(engine, span, |entry| {
+        bytes = bytes.saturating_add(payload_bytes(&entry));
         entries.push(entry);
-        Ok(())
+        Ok(bytes <= bytes_max)
     })?;
     Ok(entries)
 }
 
+/// Visits the entries of `span` for as long as `visit` wants more.
 fn for_each(
     engine: &Engine,
     span: Span,
-    mut visit: impl FnMut(Entry) -> Result<(), RaftError>,
+    mut visit: impl FnMut(Entry) -> Result<bool, RaftError>,
 ) -> Result<(), RaftError> {
     let mut cursor = engine.cursor(ENTRIES)?;
     cursor.seek(&span.start.to_be_bytes());
     while let Some((key, value)) = cursor.entry() {
         let index = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         let index = index.map_err(|_| corrupt("log", format!("key {key:?} is not an index")))?;
-        if index >= span.end {
+        if index >= span.end || !visit(entry(index, Bytes::copy_from_slice(value))?)? {
             break;
         }
-        visit(entry(index, Bytes::copy_from_slice(value))?)?;
         cursor.next();
     }
     Ok(cursor.status()?)
@@ -169,6 +202,10 @@ pub(super) fn put_vote(batch: &mut Batch, vote: &Vote) {
 
 pub(super) fn put_committed(batch: &mut Batch, committed: &LogId) {
     batch.put(META, COMMITTED.as_bytes(), codec::encode_log_id(committed));
+}
+
+pub(super) fn put_known(batch: &mut Batch, member: u64, known: &Known) {
+    batch.put(META, [KNOWN, &member.to_be_bytes()].concat(), codec::encode_known(known));
 }
 
 pub(super) fn truncate(batch: &mut Batch, from: u64) {

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{Shared, disk};
 use crate::{
     RaftError,
+    codec::Known,
     types::{Entry, LogId, Types, Vote},
 };
 
@@ -23,10 +24,10 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 /// One write, in the order in which openraft wants it.
 pub(super) enum Operation {
     Append { entries: Vec<Entry>, flushed: IOFlushed<Types> },
-    Change { change: Change, done: oneshot::Sender<io::Result<()>> },
+    Change { change: Change, done: Option<oneshot::Sender<io::Result<()>>> },
 }
 
-/// A write that openraft waits for.
+/// A write beside the entries.
 #[derive(Debug)]
 pub(super) enum Change {
     Vote(Vote),
@@ -37,6 +38,11 @@ pub(super) enum Change {
     /// Removes the entries up to `upto`, inclusive.
     Purge {
         upto: LogId,
+    },
+    /// Remembers a member's disk.
+    Known {
+        member: u64,
+        known: Known,
     },
 }
 
@@ -74,7 +80,9 @@ impl Writer {
             let mut group = self.gather(first);
             self.add_committed(&mut group.batch);
             let begun = Instant::now();
+            *self.shared.writing_since.lock() = Some(begun);
             let written = self.shared.engine.write(group.batch, Durability::Synced);
+            *self.shared.writing_since.lock() = None;
             self.shared.syncs.record(begun.elapsed());
             match written {
                 Ok(()) => self.complete(group.end, group.waiting),
@@ -154,8 +162,9 @@ impl Group {
                         self.end = self.end.map(|end| end.min(from));
                     }
                     Change::Purge { upto } => disk::purge(&mut self.batch, &upto),
+                    Change::Known { member, known } => disk::put_known(&mut self.batch, member, &known),
                 }
-                self.waiting.push(Waiting::Change(done));
+                self.waiting.extend(done.map(Waiting::Change));
             }
         }
     }
@@ -186,7 +195,7 @@ mod tests {
     async fn what_waits_is_written_together() {
         let engine = Engine::in_memory(SPACES);
         let recovered = recover(&engine, &tests::config(), None).unwrap();
-        let (mut store, mut writer, _) = LogStore::new(engine, recovered, Fatal::new());
+        let (mut store, mut writer, _) = LogStore::new(engine, recovered, usize::MAX, Fatal::new());
         for index in 0..50 {
             store.append([tests::entry(1, index)], IOFlushed::noop()).await.unwrap();
         }

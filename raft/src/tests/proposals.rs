@@ -1,13 +1,16 @@
 //! Proposals and reads of a member that lives.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{future::join_all, poll};
 use tokio::task::JoinSet;
 
 use super::{Disk, Journal, command, config, journal};
-use crate::{Config, Leadership, MemberId, ProposeError, Raft, ReadError, SPACES};
+use crate::{Alone, Config, Leadership, MemberId, ProposeError, Raft, ReadError, SPACES};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_thousands_of_callers_gets_its_own_answer() {
@@ -52,7 +55,7 @@ async fn a_full_queue_refuses_and_the_rest_is_answered() {
     let disk = Disk::in_memory();
     let config = Config { queue_commands_max: 2, entries_in_flight_max: 1, ..config() };
     let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
-    let raft = Raft::start(config, disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(config, disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
 
     let mut proposals: Vec<_> = (0..4).map(|number| Box::pin(raft.propose(command(number)))).collect();
     assert!(poll!(&mut proposals[0]).is_pending());
@@ -75,7 +78,7 @@ async fn what_waits_is_bounded_in_bytes_too() {
     let disk = Disk::in_memory();
     let limits = Config { entries_in_flight_max: 1, command_bytes_max: 60, queue_bytes_max: 100, ..config() };
     let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
-    let raft = Raft::start(limits, disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(limits, disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
     let long = Bytes::from_static(&[1; 60]);
 
     let mut in_flight = Box::pin(raft.propose(long.clone()));
@@ -96,7 +99,7 @@ async fn callers_that_go_away_leave_no_place_taken() {
     let disk = Disk::in_memory();
     let config = Config { queue_commands_max: 2, entries_in_flight_max: 1, ..config() };
     let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
-    let raft = Raft::start(config, disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(config, disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
 
     let mut packed = Box::pin(raft.propose(command(0)));
     assert!(poll!(&mut packed).is_pending());
@@ -145,7 +148,7 @@ async fn a_read_follows_every_write_acknowledged_before_it() {
 async fn a_read_confirmed_by_others_waits_for_what_is_committed_and_not_yet_applied() {
     let disk = Disk::in_memory();
     let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
-    let raft = Raft::start(config(), disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(config(), disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
     let proposal = tokio::spawn({
         let raft = raft.clone();
         async move { raft.propose(command(0)).await }
@@ -170,7 +173,7 @@ async fn shutdown_finishes_what_is_in_flight_and_refuses_the_rest() {
     let disk = Disk::in_memory();
     let config = Config { entries_in_flight_max: 1, ..config() };
     let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
-    let raft = Raft::start(config, disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(config, disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
     let mut in_flight = Box::pin(raft.propose(command(0)));
     assert!(poll!(&mut in_flight).is_pending());
     keeper.entered.recv().await.unwrap();
@@ -196,7 +199,7 @@ async fn the_log_is_purged_behind_what_is_durable() {
     let config = Config { snapshot_every_entries: 50, catch_up_entries: 20, entry_commands_max: 1, ..config() };
     let machine = Journal::new(disk.state.clone());
     let syncs = machine.syncs.clone();
-    let raft = Raft::start(config.clone(), disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(config.clone(), disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
     for number in 0..300 {
         raft.propose(command(number)).await.unwrap();
     }

@@ -5,13 +5,14 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use engine::Engine;
 
 use super::{Disk, Journal, command, config, journal};
-use crate::{Config, ProposeError, Raft, RaftError};
+use crate::{Alone, Config, ProposeError, Raft, RaftError};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_replays_nothing_that_is_applied_and_all_that_is_not() {
@@ -39,7 +40,7 @@ async fn what_was_appended_and_not_applied_is_applied_after_a_restart() {
     let disk = Disk::in_memory();
     let config = Config { entry_commands_max: 1, ..config() };
     let machine = Journal::new(disk.state.clone()).failing_at(command(5));
-    let raft = Raft::start(config.clone(), disk.log.clone(), machine).await.unwrap();
+    let raft = Raft::start(config.clone(), disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
     for number in 0..5 {
         raft.propose(command(number)).await.unwrap();
     }
@@ -73,7 +74,7 @@ async fn a_machine_that_panics_stops_the_member() {
             Ok(())
         }
     }
-    let raft = Raft::start(config(), Engine::in_memory(crate::SPACES), Panics).await.unwrap();
+    let raft = Raft::start(config(), Engine::in_memory(crate::SPACES), Panics, Arc::new(Alone)).await.unwrap();
     assert_eq!(raft.propose(command(0)).await, Err(ProposeError::Unknown));
     assert!(matches!(raft.fatal().await, RaftError::Stopped { .. }));
     assert!(raft.shutdown().await.is_err());

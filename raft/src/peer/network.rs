@@ -1,0 +1,302 @@
+//! openraft's calls to other members.
+//!
+//! - Entries go on one stream each session, pipelined; openraft hears of the outcomes in their order.
+//! - A member that answers to nothing for two election timeouts is taken as unreachable, and the stream begins anew.
+//! - A member that lost entries it had acknowledged to the leader of this term is taken as unreachable, too: it is not to
+//!   be trusted with others, and openraft takes for granted that there is none.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
+use openraft::{
+    RaftNetworkFactory, RaftNetworkV2,
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::RPCOption,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderRequest, VoteRequest, VoteResponse,
+    },
+};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{
+    client::{CallError, Peers, senseless},
+    image::Sender,
+    wire,
+};
+use crate::{
+    Lane, MemberId, Node,
+    apply::Driver,
+    types::{LogId, Snapshot, State, Types, Vote},
+};
+
+type Outcomes<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+/// Makes links to members.
+pub(crate) struct Network {
+    peers: Arc<Peers>,
+    driver: Driver,
+    acknowledged: Arc<Acknowledged>,
+}
+
+/// What each member has acknowledged, and to the leader of which term.
+#[derive(Debug, Default)]
+struct Acknowledged(Mutex<BTreeMap<u64, (u64, Option<LogId>)>>);
+
+impl Acknowledged {
+    fn note(&self, member: u64, term: u64, matched: Option<LogId>) {
+        let mut members = self.0.lock();
+        let (of_term, highest) = members.entry(member).or_default();
+        match term.cmp(of_term) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => *highest = matched.max(*highest),
+            std::cmp::Ordering::Greater => (*of_term, *highest) = (term, matched),
+        }
+    }
+
+    /// Whether the member had acknowledged `conflict` in this term.
+    fn contradicts(&self, member: u64, term: u64, conflict: LogId) -> bool {
+        self.0.lock().get(&member).is_some_and(|(of_term, highest)| *of_term == term && Some(conflict) <= *highest)
+    }
+}
+
+impl Network {
+    pub(crate) fn new(peers: Arc<Peers>, driver: Driver) -> Self {
+        Self { peers, driver, acknowledged: Arc::default() }
+    }
+
+    fn link(&self, target: u64, node: &Node, lane: Lane) -> Link {
+        let (peers, acknowledged) = (Arc::clone(&self.peers), Arc::clone(&self.acknowledged));
+        let images = Sender::new(self.driver.clone());
+        Link { peers, acknowledged, target, node: node.clone(), lane, images }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Link {
+        self.link(target, node, Lane::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Node) -> Link {
+        self.link(target, node, Lane::Beat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Node) -> Link {
+        self.link(target, node, Lane::Bulk)
+    }
+}
+
+/// One way to one member.
+pub(crate) struct Link {
+    peers: Arc<Peers>,
+    acknowledged: Arc<Acknowledged>,
+    target: u64,
+    node: Node,
+    lane: Lane,
+    images: Sender,
+}
+
+impl Link {
+    fn checked(
+        &self,
+        term: u64,
+        result: StreamAppendResult<Types>,
+    ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+        check(&self.acknowledged, self.target, term, result)
+    }
+
+    /// One request, without a stream.
+    async fn beat(
+        &self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+        let term = request.vote.leader_id.term;
+        let mut client = self.peers.client(self.target, Some(&self.node), self.lane).map_err(rpc_error)?;
+        let request = wire::append_out(Some(self.peers.header(self.target)), &request);
+        let response = self.peers.answer(self.target, option.soft_ttl(), client.beat(request)).await;
+        let result = wire::append_result_in(response.map_err(rpc_error)?);
+        self.checked(term, result.map_err(|fault| rpc_error(senseless(self.target, &fault)))?)
+    }
+
+    async fn stream<'s, S>(&'s self, input: S) -> Result<Outcomes<'s>, RPCError<Types>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        let deadline = self.peers.config.election_timeout;
+        let mut client = self.peers.client(self.target, Some(&self.node), self.lane).map_err(rpc_error)?;
+        let (sent, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let header = self.peers.header(self.target);
+        let opening = proto::peer::AppendRequest { header: Some(header), ..proto::peer::AppendRequest::default() };
+        let requests = {
+            let sent = Arc::clone(&sent);
+            input.map(move |request| {
+                sent.fetch_add(1, Ordering::Relaxed);
+                wire::append_out(None, &request)
+            })
+        };
+        // The connection's own task holds the input: it must let go of it when the outcomes are dropped.
+        let requests = requests.take_until(stop.clone().cancelled_owned());
+        let requests = futures_util::stream::once(async { opening }).chain(requests);
+        let outcomes = self.peers.answer(self.target, deadline, client.append(requests)).await.map_err(rpc_error)?;
+        let state = (outcomes, sent, 0_usize, Some(stop.drop_guard()));
+        let outcomes = futures_util::stream::unfold(state, move |(mut outcomes, sent, received, guard)| async move {
+            let guard = guard?;
+            let next = loop {
+                match tokio::time::timeout(deadline * 2, outcomes.message()).await {
+                    Ok(next) => break next,
+                    Err(_) if sent.load(Ordering::Relaxed) <= received => {}
+                    Err(_) => {
+                        let late = CallError::Late { member: MemberId(self.target), deadline: deadline * 2 };
+                        return Some((Err(rpc_error(late)), (outcomes, sent, received, None)));
+                    }
+                }
+            };
+            let outcome = match next {
+                Ok(Some(response)) => {
+                    wire::append_result_in(response).map_err(|fault| rpc_error(senseless(self.target, &fault)))
+                }
+                Ok(None) => return None,
+                Err(status) => Err(rpc_error(self.peers.refused(self.target, &status))),
+            };
+            let guard = outcome.is_ok().then_some(guard);
+            Some((outcome, (outcomes, sent, received + 1, guard)))
+        });
+        Ok(Box::pin(outcomes))
+    }
+}
+
+/// Hides from openraft that the member lost what it had acknowledged.
+fn check(
+    acknowledged: &Acknowledged,
+    member: u64,
+    term: u64,
+    result: StreamAppendResult<Types>,
+) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+    match &result {
+        Ok(matched) => acknowledged.note(member, term, *matched),
+        Err(StreamAppendError::Conflict(at)) if acknowledged.contradicts(member, term, *at) => {
+            let member = MemberId(member);
+            error!(%member, index = at.index, "a member lost entries that it had acknowledged; remove it");
+            let reason = "it lost entries that it had acknowledged".to_owned();
+            return Err(rpc_error(CallError::Unreachable { member, reason }));
+        }
+        Err(_) => {}
+    }
+    Ok(result)
+}
+
+/// Late or not, openraft is to wait a little before it tries again.
+fn rpc_error(error: CallError) -> RPCError<Types> {
+    match error {
+        CallError::Unreachable { .. } => Unreachable::new(&error).into(),
+        CallError::Late { .. } => NetworkError::new(&error).into(),
+    }
+}
+
+impl RaftNetworkV2<Types> for Link {
+    type SnapshotData = State;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        self.beat(request, option).await.map(AppendEntriesResponse::from)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Outcomes<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        if self.lane != Lane::Beat {
+            return self.watched_stream(input).boxed();
+        }
+        let link = &*self;
+        let outcomes = input.then(move |request| {
+            let option = option.clone();
+            async move { link.beat(request, option).await }
+        });
+        async move { Ok(outcomes.boxed()) }.boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let to = (self.target, &self.node);
+        self.peers.vote(to, &request, true, option.soft_ttl()).await.map_err(rpc_error)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let to = (self.target, &self.node);
+        self.peers.vote(to, &request, false, option.soft_ttl()).await.map_err(rpc_error)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        _snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let sending = self.images.send(&self.peers, (self.target, &self.node), vote);
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => {
+                    tracing::warn!(member = %MemberId(self.target), %error, "cannot send an image");
+                    Err(Unreachable::new(&error).into())
+                }
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<openraft::raft::TransferLeaderResponse<Types>, RPCError<Types>> {
+        let to = (self.target, &self.node);
+        self.peers.transfer(to, &request, option.soft_ttl()).await.map_err(rpc_error)?;
+        Ok(Ok(()))
+    }
+}
+
+impl Link {
+    /// The stream, its outcomes checked against what was acknowledged in the term of its requests.
+    async fn watched_stream<'s, S>(&'s self, input: S) -> Result<Outcomes<'s>, RPCError<Types>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        // A session is of one leader: its first request tells the term of all.
+        let term = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let noting = {
+            let term = Arc::clone(&term);
+            input.inspect(move |request| term.store(request.vote.leader_id.term, Ordering::Relaxed))
+        };
+        let outcomes = self.stream(noting).await?;
+        Ok(outcomes.map(move |outcome| self.checked(term.load(Ordering::Relaxed), outcome?)).boxed())
+    }
+}
