@@ -81,6 +81,18 @@ impl Kept {
 #[derive(Clone, Debug)]
 pub(crate) struct Driver(mpsc::Sender<Request>);
 
+/// A driver that does not keep the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakDriver(mpsc::WeakSender<Request>);
+
+impl WeakDriver {
+    /// Where the image of this name is put together.
+    pub(crate) async fn collect(&self, id: String) -> io::Result<Box<dyn Collector>> {
+        let driver = Driver(self.0.upgrade().ok_or_else(thread_is_gone)?);
+        driver.ask(|asked| Question::Collect(id, asked)).await?.map_err(io::Error::other)
+    }
+}
+
 /// The apply thread.
 pub(crate) struct Applier<M: Machine> {
     machine: M,
@@ -117,7 +129,7 @@ pub(crate) fn driver<M: Machine>(
     let (applied, position) = watch::channel(record.applied);
     let (roster, members) = watch::channel(Arc::new(record.roster.clone()));
     let image_entries_max = config.snapshot_every_entries.saturating_mul(10).saturating_add(config.catch_up_entries);
-    let applier = Applier {
+    let thread = Applier {
         machine,
         record,
         snapshot: None,
@@ -129,7 +141,7 @@ pub(crate) fn driver<M: Machine>(
         roster,
         fatal,
     };
-    (Driver(sender), applier, Progress { applied: position, roster: members })
+    (Driver(sender), thread, Progress { applied: position, roster: members })
 }
 
 impl<M: Machine> Applier<M> {
@@ -328,9 +340,8 @@ impl Driver {
         self.ask(Question::Image).await
     }
 
-    /// Where the image of this name is put together.
-    pub(crate) async fn collect(&self, id: String) -> io::Result<Box<dyn Collector>> {
-        self.ask(|asked| Question::Collect(id, asked)).await?.map_err(io::Error::other)
+    pub(crate) fn downgrade(&self) -> WeakDriver {
+        WeakDriver(self.0.downgrade())
     }
 }
 

@@ -102,6 +102,8 @@ impl Changes {
                 None => Err(ChangeError::NoLeader),
             };
             match made {
+                // A removed member need not hear of it by the log.
+                Ok(_) if change == Change::Remove(self.standing.member()) => return Ok(()),
                 Ok(index) => return self.applied(index, until).await,
                 Err(ChangeError::NoLeader) if Instant::now() < until => {}
                 Err(error) => return Err(error),
@@ -279,7 +281,7 @@ impl View<'_> {
         if u128::from(matched) * 10 < u128::from(last) * 9 || !self.is_in_touch(member.0) {
             return Err(ChangeError::NotReady { member, matched, last });
         }
-        self.quorum_of(self.voters().chain([member.0]).collect())
+        self.quorum_of(&self.voters().chain([member.0]).collect())
     }
 
     /// One that is out of touch can always be removed from among others that are not.
@@ -288,7 +290,7 @@ impl View<'_> {
         if !self.is_voter(member) {
             return Ok(());
         }
-        self.quorum_of(self.voters().filter(|voter| *voter != member.0).collect())
+        self.quorum_of(&self.voters().filter(|voter| *voter != member.0).collect())
     }
 
     fn may_lead(&self, member: MemberId) -> Result<(), ChangeError> {
@@ -303,7 +305,7 @@ impl View<'_> {
         self.metrics.membership_config.voter_ids()
     }
 
-    fn quorum_of(&self, voters: BTreeSet<u64>) -> Result<(), ChangeError> {
+    fn quorum_of(&self, voters: &BTreeSet<u64>) -> Result<(), ChangeError> {
         let in_touch = voters.iter().filter(|voter| self.is_in_touch(**voter)).count();
         if in_touch > voters.len() / 2 { Ok(()) } else { Err(ChangeError::WouldLoseQuorum) }
     }

@@ -246,7 +246,9 @@ fn put_proposal(out: &mut BytesMut, proposal: &Proposal) {
 fn put_membership(out: &mut BytesMut, membership: &Membership) {
     let configs = membership.get_joint_config();
     put_count(out, configs.len());
-    configs.iter().for_each(|voters| put_members(out, voters));
+    for voters in configs {
+        put_members(out, voters);
+    }
     put_count(out, membership.nodes().count());
     for (member, node) in membership.nodes() {
         out.put_u64(*member);
@@ -258,12 +260,16 @@ fn put_membership(out: &mut BytesMut, membership: &Membership) {
 
 fn put_members(out: &mut BytesMut, members: &BTreeSet<u64>) {
     put_count(out, members.len());
-    members.iter().for_each(|member| out.put_u64(*member));
+    for member in members {
+        out.put_u64(*member);
+    }
 }
 
 fn put_texts(out: &mut BytesMut, texts: &[String]) {
     put_count(out, texts.len());
-    texts.iter().for_each(|text| put_text(out, text));
+    for text in texts {
+        put_text(out, text);
+    }
 }
 
 fn put_text(out: &mut BytesMut, text: &str) {

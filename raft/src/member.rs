@@ -6,7 +6,7 @@ use bytes::Bytes;
 use engine::Engine;
 use openraft::{Instant as _, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver};
 use proto::peer::peer_server::{Peer, PeerServer};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -24,7 +24,7 @@ use crate::{
     fatal::Fatal,
     log::{self, Closed, LogStore, Recovered, Stall},
     node::Roster,
-    peer::{self, Acquaintances, Contacts, Network, Peers, Service},
+    peer::{self, Acquaintances, Contacts, Network, Peers, Receiving, Service},
     propose::{Packer, Queue},
     read::{Reader, Rounds},
     standing::{Standing, watch_leadership},
@@ -165,16 +165,16 @@ impl<M: Machine> Raft<M> {
         let service = Service::new(peer::Inner {
             config,
             raft: openraft.clone(),
-            driver,
+            driver: driver.downgrade(),
             acquaintances: Arc::clone(&peers.acquaintances),
             readers: readers.clone(),
             changes: Arc::clone(&changes),
             leadership: leadership.clone(),
             applied: applied.clone(),
-            receiving: Arc::new(Semaphore::new(1)),
+            receiving: Receiving::default(),
         });
         let running = Mutex::new(Some(Running { packer, threads, log }));
-        let _stop_on_drop = stop.clone().drop_guard();
+        let stop_on_drop = stop.clone().drop_guard();
         Self(Arc::new(Inner {
             member,
             openraft,
@@ -192,7 +192,7 @@ impl<M: Machine> Raft<M> {
             stop,
             tasks,
             running,
-            _stop_on_drop,
+            _stop_on_drop: stop_on_drop,
         }))
     }
 
@@ -469,6 +469,7 @@ async fn stop_on_fatal(openraft: Openraft, fatal: Fatal, stop: CancellationToken
     if stop.run_until_cancelled(fatal.wait()).await.is_some() {
         // It only fails if openraft's task panicked, which ends it as well.
         drop(openraft.shutdown().await);
+        stop.cancel();
     }
 }
 
@@ -494,6 +495,24 @@ fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, RaftError> 
     };
     let valid = openraft_config.validate().map_err(|error| RaftError::Config { reason: error.to_string() })?;
     Ok(Arc::new(valid))
+}
+
+/// What only this room's tests ask.
+#[cfg(test)]
+impl<M: Machine> Raft<M> {
+    pub(crate) fn openraft(&self) -> &Openraft {
+        &self.0.openraft
+    }
+
+    /// The sets of voters of the membership that is in effect.
+    pub(crate) fn voter_sets(&self) -> Vec<std::collections::BTreeSet<u64>> {
+        self.0.changes.metrics().membership_config.get_joint_config().clone()
+    }
+
+    /// The members that answered the last greeting.
+    pub(crate) fn greeted(&self) -> usize {
+        self.0.contacts.lock().len()
+    }
 }
 
 #[cfg(test)]

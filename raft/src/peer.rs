@@ -24,5 +24,6 @@ pub(crate) use self::{
     client::{Forwarding, Peers},
     greet::{Contacts, greet},
     network::Network,
+    receive::Receiving,
     service::{Inner, Service},
 };

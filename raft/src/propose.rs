@@ -34,7 +34,7 @@ use crate::{
     peer::Peers,
     standing::Standing,
     types::{Openraft, Proposal},
-    waiters::{Caller, Waiters, Waiting},
+    waiters::{Caller, Waiters, Waiting, Whereabouts},
 };
 
 /// A command and the caller who waits for its answer.
@@ -73,6 +73,8 @@ impl<A> Queue<A> {
 pub(crate) struct Packer<A> {
     raft: Openraft,
     queue: mpsc::Receiver<Queued<A>>,
+    /// Taken from the queue already, to see how long it has waited.
+    head: Option<Queued<A>>,
     waiters: Arc<Waiters<A>>,
     leadership: watch::Receiver<Leadership>,
     standing: Arc<Standing>,
@@ -87,12 +89,18 @@ pub(crate) struct Packer<A> {
     again: VecDeque<u64>,
     /// When to do that, after a leader refused them that is still the leader.
     again_at: Instant,
-    /// What openraft has to say of the entries it was given: whether it refused them.
-    verdicts: FuturesUnordered<BoxFuture<'static, (u64, Refused)>>,
+    /// What openraft has to say of the entries it was given.
+    verdicts: FuturesUnordered<BoxFuture<'static, Verdict>>,
 }
 
-/// Whether an entry certainly was not appended.
-type Refused = bool;
+/// What came of giving an entry to openraft.
+struct Verdict {
+    sequence: u64,
+    /// For which it was given.
+    term: u64,
+    /// It certainly was not appended.
+    refused: bool,
+}
 
 #[derive(Clone, Copy)]
 struct Limits {
@@ -154,6 +162,7 @@ impl<A: Send + 'static> Packer<A> {
         let packer = Self {
             raft,
             queue,
+            head: None,
             waiters,
             leadership,
             standing,
@@ -178,7 +187,7 @@ impl<A: Send + 'static> Packer<A> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(verdict) = self.verdicts.next() => self.settle(verdict),
+                Some(verdict) = self.verdicts.next() => self.settle(&verdict),
                 Ok(()) = self.leadership.changed() => self.follow(),
                 () = self.waiters.lost() => self.collect_lost(),
                 outcome = self.path.next() => self.hear(outcome),
@@ -186,7 +195,7 @@ impl<A: Send + 'static> Packer<A> {
                 () = tokio::time::sleep_until(self.again_at), if self.path.is_open() && !self.again.is_empty() => {
                     self.send_again().await;
                 }
-                packed = pack(&mut self.queue, &self.slots, self.limits, is_alone), if self.path.is_open() => {
+                packed = pack(&mut self.head, &mut self.queue, &self.slots, self.limits, is_alone), if self.path.is_open() => {
                     match packed {
                         Some(packed) => self.submit(packed).await,
                         None => break,
@@ -203,7 +212,7 @@ impl<A: Send + 'static> Packer<A> {
             return;
         }
         while let Some(first) = self.packed.first_entry()
-            && self.waiters.standing(*first.key()).is_none()
+            && self.waiters.whereabouts(*first.key()) == Whereabouts::Over
         {
             first.remove();
         }
@@ -219,14 +228,15 @@ impl<A: Send + 'static> Packer<A> {
     async fn send(&mut self, sequence: u64) {
         let Some((proposal, _)) = self.packed.get(&sequence) else { return };
         let Some(term) = self.path.term() else { return self.again.push_back(sequence) };
-        if !self.waiters.sent(sequence, term) {
-            self.packed.remove(&sequence);
-            return;
+        match self.waiters.send(sequence, term) {
+            Whereabouts::Away(_) => {}
+            Whereabouts::Here => return self.put_off(sequence),
+            Whereabouts::Over => return drop(self.packed.remove(&sequence)),
         }
         match self.path.send(proposal) {
             Sent::Away => {}
             Sent::Here => self.write(sequence, proposal.clone(), term).await,
-            Sent::Not => self.refused(sequence),
+            Sent::Not => self.refused(sequence, term),
         }
     }
 
@@ -238,40 +248,39 @@ impl<A: Send + 'static> Packer<A> {
             self.waiters.refuse(sequence, &ProposeError::Stopped);
             return;
         }
-        self.verdicts.push(Box::pin(async move { (sequence, is_refusal(&verdict.await)) }));
+        self.verdicts.push(Box::pin(async move { Verdict { sequence, term, refused: is_refusal(&verdict.await) } }));
     }
 
     /// Success needs nothing here: the apply thread answers.
-    fn settle(&mut self, (sequence, refused): (u64, Refused)) {
-        if refused {
-            self.refused(sequence);
-        } else if self.waiters.standing(sequence).is_none() {
-            self.packed.remove(&sequence);
+    fn settle(&mut self, verdict: &Verdict) {
+        if verdict.refused {
+            self.refused(verdict.sequence, verdict.term);
         }
     }
 
     /// What the leader, another member, says of an entry.
     fn hear(&mut self, outcome: Option<(u64, ForwardOutcome)>) {
-        match outcome {
-            Some((sequence, ForwardOutcome::Refused)) => self.refused(sequence),
-            Some((_, ForwardOutcome::Applied | ForwardOutcome::Unknown)) | None => {}
+        if let (Some((sequence, ForwardOutcome::Refused)), Some(term)) = (outcome, self.path.term()) {
+            self.refused(sequence, term);
         }
     }
 
-    /// The leader did not append it. It may have a successor already, or come to be able to.
-    fn refused(&mut self, sequence: u64) {
-        if self.waiters.refused(sequence) {
-            self.again.push_back(sequence);
-            self.again_at = Instant::now() + self.limits.pause;
-        } else {
-            self.packed.remove(&sequence);
+    /// The leader of `term` did not append it. It may have a successor already, or come to be able to.
+    fn refused(&mut self, sequence: u64, term: u64) {
+        if self.waiters.refused(sequence, term) {
+            self.put_off(sequence);
         }
+    }
+
+    fn put_off(&mut self, sequence: u64) {
+        self.again.push_back(sequence);
+        self.again_at = Instant::now() + self.limits.pause;
     }
 
     /// A later leader is at work, and these are not in its log.
     fn collect_lost(&mut self) {
         self.forget_answered();
-        let lost = self.packed.keys().filter(|sequence| self.waiters.standing(**sequence) == Some(None));
+        let lost = self.packed.keys().filter(|sequence| self.waiters.whereabouts(**sequence) == Whereabouts::Here);
         let lost: Vec<u64> = lost.copied().filter(|sequence| !self.again.contains(sequence)).collect();
         self.again.extend(lost);
     }
@@ -292,7 +301,7 @@ impl<A: Send + 'static> Packer<A> {
 
     fn forget_answered(&mut self) {
         let waiters = &self.waiters;
-        self.packed.retain(|sequence, _| waiters.standing(*sequence).is_some());
+        self.packed.retain(|sequence, _| waiters.whereabouts(*sequence) != Whereabouts::Over);
     }
 
     /// Tells callers who have waited long enough what is known.
@@ -301,7 +310,7 @@ impl<A: Send + 'static> Packer<A> {
         let long_ago = Instant::now().checked_sub(self.limits.patience);
         let Some(long_ago) = long_ago else { return };
         for (sequence, _) in self.packed.iter().filter(|(_, (_, since))| *since < long_ago) {
-            let unsent = self.waiters.standing(*sequence) == Some(None);
+            let unsent = self.waiters.whereabouts(*sequence) == Whereabouts::Here;
             self.waiters.refuse(*sequence, if unsent { &ProposeError::NoLeader } else { &ProposeError::Unknown });
         }
         self.forget_answered();
@@ -312,36 +321,35 @@ impl<A: Send + 'static> Packer<A> {
         }
     }
 
-    /// Those who came since stay in the queue, in their order.
+    /// Those who came since stay, in their order.
     fn refuse_queued_before(&mut self, long_ago: Instant) {
-        for _ in 0..self.queue.len() {
-            let Ok(queued) = self.queue.try_recv() else { return };
-            drop(queued.caller.send(Err(ProposeError::NoLeader)));
+        while let Some(queued) = self.head.take().or_else(|| self.queue.try_recv().ok()) {
             if queued.since >= long_ago {
+                self.head = Some(queued);
                 return;
             }
+            drop(queued.caller.send(Err(ProposeError::NoLeader)));
         }
     }
 
     async fn drain(mut self) {
         self.queue.close();
-        while let Ok(queued) = self.queue.try_recv() {
+        while let Some(queued) = self.head.take().or_else(|| self.queue.try_recv().ok()) {
             drop(queued.caller.send(Err(ProposeError::Stopped)));
         }
         let slots = Arc::clone(&self.slots);
         let idle = tokio::time::timeout(self.limits.drain, slots.acquire_many(self.limits.places()));
         tokio::pin!(idle);
         loop {
+            // What was not appended is not sent again.
+            for sequence in self.again.drain(..) {
+                self.waiters.refuse(sequence, &ProposeError::Stopped);
+            }
             tokio::select! {
                 biased;
-                Some((sequence, refused)) = self.verdicts.next() => {
-                    if refused {
-                        self.waiters.refuse(sequence, &ProposeError::Stopped);
-                    }
-                }
-                outcome = self.path.next() => if let Some((sequence, ForwardOutcome::Refused)) = outcome {
-                    self.waiters.refuse(sequence, &ProposeError::Stopped);
-                },
+                Some(verdict) = self.verdicts.next() => self.settle(&verdict),
+                outcome = self.path.next() => self.hear(outcome),
+                () = self.waiters.lost() => self.collect_lost(),
                 _ = &mut idle => return,
             }
         }
@@ -351,13 +359,17 @@ impl<A: Send + 'static> Packer<A> {
 /// The next entry's commands: all that wait, within the limits, once there is one, and a place for the entry. `None` when
 /// no command can come any more. Dropped in the middle it takes nothing.
 async fn pack<A>(
+    head: &mut Option<Queued<A>>,
     queue: &mut mpsc::Receiver<Queued<A>>,
     slots: &Arc<Semaphore>,
     limits: Limits,
     is_alone: bool,
 ) -> Option<Packed<A>> {
     let slot = Arc::clone(slots).acquire_many_owned(limits.places_of_an_entry(is_alone)).await.ok()?;
-    let mut next = Some(queue.recv().await?);
+    let mut next = match head.take() {
+        Some(queued) => Some(queued),
+        None => Some(queue.recv().await?),
+    };
     let (mut commands, mut callers, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(Queued { command, caller, .. }) = next.take() {
         // Nobody waits for it, and nothing was promised.

@@ -1,6 +1,11 @@
 //! The room as its users see it, on a small machine that keeps a journal of what it applied.
 
+mod cluster;
+mod elections;
+mod images;
 pub(crate) mod journal;
+mod membership;
+mod net;
 mod proposals;
 mod refusals;
 mod restarts;
@@ -10,7 +15,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use engine::{Engine, Options};
 
-use self::journal::Journal;
+use self::journal::{Collections, Journal};
 use crate::{Alone, ClusterId, Config, MemberId, Raft, RaftError, SPACES};
 
 /// What a member keeps.
@@ -18,11 +23,16 @@ use crate::{Alone, ClusterId, Config, MemberId, Raft, RaftError, SPACES};
 pub(crate) struct Disk {
     pub(crate) log: Engine,
     pub(crate) state: Engine,
+    pub(crate) collections: Collections,
 }
 
 impl Disk {
     pub(crate) fn in_memory() -> Self {
-        Self { log: Engine::in_memory(SPACES), state: Engine::in_memory(journal::SPACES) }
+        Self {
+            log: Engine::in_memory(SPACES),
+            state: Engine::in_memory(journal::SPACES),
+            collections: Collections::default(),
+        }
     }
 
     fn open(dir: &Path) -> Self {
@@ -30,6 +40,7 @@ impl Disk {
         Self {
             log: Engine::open(&dir.join("log"), SPACES, &options).unwrap(),
             state: Engine::open(&dir.join("state"), journal::SPACES, &options).unwrap(),
+            collections: Collections::default(),
         }
     }
 

@@ -9,7 +9,10 @@
 //!   is applied, all that will ever be applied of the earlier one is: what has no answer by then is lost for certain.
 //! - Answers to an entry of another member, or of an earlier start of this one, find nobody.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
@@ -28,11 +31,24 @@ pub(crate) struct Waiting<A> {
     pub(crate) term: Option<u64>,
 }
 
+/// Where an entry is that was proposed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// Nobody waits for it any more.
+    Over,
+    /// No leader has it in the log.
+    Here,
+    /// The leader of this term may have it in the log.
+    Away(u64),
+}
+
 /// All callers, by the sequence of their entry's tag.
 pub(crate) struct Waiters<A> {
     member: u64,
     start: u64,
     entries: Mutex<BTreeMap<u64, Waiting<A>>>,
+    /// The term of the last entry applied. Changed under the lock of the entries.
+    term: AtomicU64,
     /// Told when entries were lost.
     lost: Notify,
 }
@@ -40,7 +56,7 @@ pub(crate) struct Waiters<A> {
 impl<A> Waiters<A> {
     /// For entries proposed by this start of this member.
     pub(crate) fn new(member: u64, start: u64) -> Self {
-        Self { member, start, entries: Mutex::default(), lost: Notify::new() }
+        Self { member, start, entries: Mutex::default(), term: AtomicU64::new(0), lost: Notify::new() }
     }
 
     /// The tag of this member's entry number `sequence`.
@@ -53,28 +69,34 @@ impl<A> Waiters<A> {
         self.entries.lock().insert(sequence, waiting);
     }
 
-    /// The entry goes to the leader of `term`. `false` if nobody waits for it any more.
-    pub(crate) fn sent(&self, sequence: u64, term: u64) -> bool {
+    /// The entry is to go to the leader of `term`: gives where it is then. It stays here if that leader has a successor,
+    /// of which an entry is applied already.
+    pub(crate) fn send(&self, sequence: u64, term: u64) -> Whereabouts {
         let mut entries = self.entries.lock();
-        let Some(waiting) = entries.get_mut(&sequence) else { return false };
+        let Some(waiting) = entries.get_mut(&sequence) else { return Whereabouts::Over };
         if waiting.callers.iter().all(oneshot::Sender::is_closed) {
             entries.remove(&sequence);
-            return false;
+            return Whereabouts::Over;
+        }
+        if term < self.term.load(Ordering::Relaxed) {
+            return Whereabouts::Here;
         }
         waiting.term = Some(term);
-        true
+        Whereabouts::Away(term)
     }
 
-    /// The leader did not append the entry, and will not. `false` if nobody waits for it.
-    pub(crate) fn refused(&self, sequence: u64) -> bool {
+    /// The leader of `term` did not append the entry, and will not. `false` if that is not where it is any more: then it
+    /// is answered, or it was lost before and went to another leader.
+    pub(crate) fn refused(&self, sequence: u64, term: u64) -> bool {
         let mut entries = self.entries.lock();
-        let waiting = entries.get_mut(&sequence);
+        let waiting = entries.get_mut(&sequence).filter(|waiting| waiting.term == Some(term));
         waiting.map(|waiting| waiting.term = None).is_some()
     }
 
     /// An entry of `term` was applied, and whatever was applied before it is answered.
     pub(crate) fn lose_before(&self, term: u64) {
         let mut entries = self.entries.lock();
+        self.term.fetch_max(term, Ordering::Relaxed);
         let lost = entries.values_mut().filter(|waiting| waiting.term.is_some_and(|sent| sent < term));
         let lost = lost.map(|waiting| waiting.term = None).count();
         drop(entries);
@@ -88,9 +110,13 @@ impl<A> Waiters<A> {
         self.lost.notified().await;
     }
 
-    /// Where an entry is: `None` if nobody waits for it any more, else the term whose leader may have it in the log.
-    pub(crate) fn standing(&self, sequence: u64) -> Option<Option<u64>> {
-        self.entries.lock().get(&sequence).map(|waiting| waiting.term)
+    /// Where an entry is.
+    pub(crate) fn whereabouts(&self, sequence: u64) -> Whereabouts {
+        match self.entries.lock().get(&sequence).map(|waiting| waiting.term) {
+            None => Whereabouts::Over,
+            Some(None) => Whereabouts::Here,
+            Some(Some(term)) => Whereabouts::Away(term),
+        }
     }
 
     /// Hands out the answers of an applied entry.
@@ -176,14 +202,19 @@ mod tests {
         for (sequence, entry) in (1..).zip(entries) {
             waiters.add(sequence, entry);
         }
-        assert!(waiters.sent(1, 4));
-        assert!(waiters.sent(2, 5));
+        assert_eq!(waiters.send(1, 4), Whereabouts::Away(4));
+        assert_eq!(waiters.send(2, 5), Whereabouts::Away(5));
         waiters.lose_before(4);
-        assert_eq!((waiters.standing(1), waiters.standing(2)), (Some(Some(4)), Some(Some(5))));
+        assert_eq!([1, 2].map(|sequence| waiters.whereabouts(sequence)), [Whereabouts::Away(4), Whereabouts::Away(5)]);
         waiters.lose_before(5);
-        assert_eq!((waiters.standing(1), waiters.standing(2)), (Some(None), Some(Some(5))));
-        assert!(waiters.refused(2));
-        assert_eq!((waiters.standing(2), waiters.standing(3), waiters.standing(4)), (Some(None), Some(None), None));
+        assert_eq!([1, 2].map(|sequence| waiters.whereabouts(sequence)), [Whereabouts::Here, Whereabouts::Away(5)]);
+        assert_eq!((waiters.send(3, 4), waiters.send(1, 5)), (Whereabouts::Here, Whereabouts::Away(5)));
+        assert!(waiters.refused(2, 5));
+        // The refusal of an earlier attempt is none of this one.
+        assert!(!waiters.refused(1, 4));
+        assert!(waiters.refused(1, 5));
+        let others = [2, 3, 4].map(|sequence| waiters.whereabouts(sequence));
+        assert_eq!(others, [Whereabouts::Here, Whereabouts::Here, Whereabouts::Over]);
     }
 
     #[test]
@@ -192,7 +223,7 @@ mod tests {
         let (entry, answers) = waiting(&slots);
         waiters.add(1, entry);
         drop(answers);
-        assert!(!waiters.sent(1, 4));
+        assert_eq!(waiters.send(1, 4), Whereabouts::Over);
         assert_eq!(slots.available_permits(), 1);
     }
 

@@ -22,7 +22,9 @@ fn any_membership() -> impl Strategy<Value = Membership> {
     let nodes = proptest::collection::btree_map(any::<u64>(), any_node(), 0..5);
     let voters = proptest::collection::btree_set(any::<u64>(), 1..5);
     (vec(voters, 0..3), nodes).prop_map(|(configs, mut nodes)| {
-        configs.iter().flatten().for_each(|voter| drop(nodes.entry(*voter).or_default()));
+        for voter in configs.iter().flatten() {
+            nodes.entry(*voter).or_default();
+        }
         Membership::new(configs, nodes).unwrap()
     })
 }

@@ -1,8 +1,6 @@
 use std::io;
 
-use openraft::{
-    EntryPayload, StorageError, storage::RaftStateMachine, testing::log as suite, type_config::TypeConfigExt,
-};
+use openraft::{EntryPayload, StorageError, testing::log as suite, type_config::TypeConfigExt};
 use tempfile::TempDir;
 
 use super::*;

@@ -38,8 +38,14 @@ pub(crate) struct Peers {
     pub(crate) acquaintances: Arc<Acquaintances>,
     pub(crate) config: Config,
     dialer: Arc<dyn Dialer>,
-    channels: Mutex<BTreeMap<(u64, Lane), (Node, Channel)>>,
+    channels: Mutex<BTreeMap<(u64, Lane), Dialed>>,
     roster: watch::Receiver<Arc<Roster>>,
+}
+
+/// A channel, and the URLs that it was dialed by.
+struct Dialed {
+    urls: Vec<String>,
+    channel: Channel,
 }
 
 /// Why a call came to nothing.
@@ -91,11 +97,11 @@ impl Peers {
         };
         let mut channels = self.channels.lock();
         let channel = match channels.get(&(member, lane)) {
-            Some((dialed, channel)) if *dialed == node => channel.clone(),
+            Some(Dialed { urls, channel }) if *urls == node.peer_urls => channel.clone(),
             _ => {
                 let dialed = self.dialer.dial(MemberId(member), &node, lane);
                 let channel = dialed.map_err(|error| unreachable(error.to_string()))?;
-                channels.insert((member, lane), (node, channel.clone()));
+                channels.insert((member, lane), Dialed { urls: node.peer_urls, channel: channel.clone() });
                 channel
             }
         };

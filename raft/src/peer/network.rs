@@ -123,19 +123,21 @@ impl Link {
         option: RPCOption,
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
         let term = request.vote.leader_id.term;
-        let mut client = self.peers.client(self.target, Some(&self.node), self.lane).map_err(rpc_error)?;
+        let mut client =
+            self.peers.client(self.target, Some(&self.node), self.lane).map_err(|error| rpc_error(&error))?;
         let request = wire::append_out(Some(self.peers.header(self.target)), &request);
         let response = self.peers.answer(self.target, option.soft_ttl(), client.beat(request)).await;
-        let result = wire::append_result_in(response.map_err(rpc_error)?);
-        self.checked(term, result.map_err(|fault| rpc_error(senseless(self.target, &fault)))?)
+        let result = wire::append_result_in(response.map_err(|error| rpc_error(&error))?);
+        self.checked(term, result.map_err(|fault| rpc_error(&senseless(self.target, &fault)))?)
     }
 
-    async fn stream<'s, S>(&'s self, input: S) -> Result<Outcomes<'s>, RPCError<Types>>
+    async fn stream<S>(&self, input: S) -> Result<Outcomes<'_>, RPCError<Types>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
         let deadline = self.peers.config.election_timeout;
-        let mut client = self.peers.client(self.target, Some(&self.node), self.lane).map_err(rpc_error)?;
+        let mut client =
+            self.peers.client(self.target, Some(&self.node), self.lane).map_err(|error| rpc_error(&error))?;
         let (sent, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
         let header = self.peers.header(self.target);
         let opening = proto::peer::AppendRequest { header: Some(header), ..proto::peer::AppendRequest::default() };
@@ -149,7 +151,11 @@ impl Link {
         // The connection's own task holds the input: it must let go of it when the outcomes are dropped.
         let requests = requests.take_until(stop.clone().cancelled_owned());
         let requests = futures_util::stream::once(async { opening }).chain(requests);
-        let outcomes = self.peers.answer(self.target, deadline, client.append(requests)).await.map_err(rpc_error)?;
+        let outcomes = self
+            .peers
+            .answer(self.target, deadline, client.append(requests))
+            .await
+            .map_err(|error| rpc_error(&error))?;
         let state = (outcomes, sent, 0_usize, Some(stop.drop_guard()));
         let outcomes = futures_util::stream::unfold(state, move |(mut outcomes, sent, received, guard)| async move {
             let guard = guard?;
@@ -159,16 +165,16 @@ impl Link {
                     Err(_) if sent.load(Ordering::Relaxed) <= received => {}
                     Err(_) => {
                         let late = CallError::Late { member: MemberId(self.target), deadline: deadline * 2 };
-                        return Some((Err(rpc_error(late)), (outcomes, sent, received, None)));
+                        return Some((Err(rpc_error(&late)), (outcomes, sent, received, None)));
                     }
                 }
             };
             let outcome = match next {
                 Ok(Some(response)) => {
-                    wire::append_result_in(response).map_err(|fault| rpc_error(senseless(self.target, &fault)))
+                    wire::append_result_in(response).map_err(|fault| rpc_error(&senseless(self.target, &fault)))
                 }
                 Ok(None) => return None,
-                Err(status) => Err(rpc_error(self.peers.refused(self.target, &status))),
+                Err(status) => Err(rpc_error(&self.peers.refused(self.target, &status))),
             };
             let guard = outcome.is_ok().then_some(guard);
             Some((outcome, (outcomes, sent, received + 1, guard)))
@@ -190,7 +196,7 @@ fn check(
             let member = MemberId(member);
             error!(%member, index = at.index, "a member lost entries that it had acknowledged; remove it");
             let reason = "it lost entries that it had acknowledged".to_owned();
-            return Err(rpc_error(CallError::Unreachable { member, reason }));
+            return Err(rpc_error(&CallError::Unreachable { member, reason }));
         }
         Err(_) => {}
     }
@@ -198,10 +204,10 @@ fn check(
 }
 
 /// Late or not, openraft is to wait a little before it tries again.
-fn rpc_error(error: CallError) -> RPCError<Types> {
+fn rpc_error(error: &CallError) -> RPCError<Types> {
     match error {
-        CallError::Unreachable { .. } => Unreachable::new(&error).into(),
-        CallError::Late { .. } => NetworkError::new(&error).into(),
+        CallError::Unreachable { .. } => Unreachable::new(error).into(),
+        CallError::Late { .. } => NetworkError::new(error).into(),
     }
 }
 
@@ -216,11 +222,7 @@ impl RaftNetworkV2<Types> for Link {
         self.beat(request, option).await.map(AppendEntriesResponse::from)
     }
 
-    fn stream_append<'s, S>(
-        &'s mut self,
-        input: S,
-        option: RPCOption,
-    ) -> BoxFuture<'s, Result<Outcomes<'s>, RPCError<Types>>>
+    fn stream_append<S>(&mut self, input: S, option: RPCOption) -> BoxFuture<'_, Result<Outcomes<'_>, RPCError<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
@@ -241,7 +243,7 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let to = (self.target, &self.node);
-        self.peers.vote(to, &request, true, option.soft_ttl()).await.map_err(rpc_error)
+        self.peers.vote(to, &request, true, option.soft_ttl()).await.map_err(|error| rpc_error(&error))
     }
 
     async fn pre_vote(
@@ -250,7 +252,7 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let to = (self.target, &self.node);
-        self.peers.vote(to, &request, false, option.soft_ttl()).await.map_err(rpc_error)
+        self.peers.vote(to, &request, false, option.soft_ttl()).await.map_err(|error| rpc_error(&error))
     }
 
     async fn full_snapshot(
@@ -279,14 +281,14 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<openraft::raft::TransferLeaderResponse<Types>, RPCError<Types>> {
         let to = (self.target, &self.node);
-        self.peers.transfer(to, &request, option.soft_ttl()).await.map_err(rpc_error)?;
+        self.peers.transfer(to, &request, option.soft_ttl()).await.map_err(|error| rpc_error(&error))?;
         Ok(Ok(()))
     }
 }
 
 impl Link {
     /// The stream, its outcomes checked against what was acknowledged in the term of its requests.
-    async fn watched_stream<'s, S>(&'s self, input: S) -> Result<Outcomes<'s>, RPCError<Types>>
+    async fn watched_stream<S>(&self, input: S) -> Result<Outcomes<'_>, RPCError<Types>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {

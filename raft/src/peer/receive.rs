@@ -1,10 +1,19 @@
 //! Taking another member's image.
 //!
-//! - One image is taken at a time, from its offer until it is installed. What is wrong with a chunk ends the transfer; what came before it stays.
+//! - One image is taken at a time, from its offer until it is installed; a new offer ends the transfer before it, whose
+//!   sender may be gone. What is wrong with a chunk ends the transfer; what came before it stays.
 //! - The collector does its work off the async threads.
 //! - openraft decides whether the image is still wanted once it is complete: an older one changes nothing.
 
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 use proto::peer as pb;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{refusal::Refusal, wire};
@@ -17,6 +26,35 @@ use crate::{
 /// An offer may have so many parts, and so long names.
 const PARTS_MAX: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 1_024;
+
+/// Without a chunk for so long, the sender is gone.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// Whose turn it is to be taken.
+pub(crate) struct Receiving {
+    one: Arc<Semaphore>,
+    /// Ends the transfer that goes on now.
+    end: Mutex<CancellationToken>,
+}
+
+impl Default for Receiving {
+    fn default() -> Self {
+        Self { one: Arc::new(Semaphore::new(1)), end: Mutex::default() }
+    }
+}
+
+impl Receiving {
+    /// Ends the transfer that goes on, and gives this one its turn, until the token is cancelled; unless the other one is
+    /// being installed.
+    pub(super) async fn turn(&self, patience: Duration) -> Result<(OwnedSemaphorePermit, CancellationToken), Status> {
+        let token = CancellationToken::new();
+        std::mem::replace(&mut *self.end.lock(), token.clone()).cancel();
+        match timeout(patience, Arc::clone(&self.one).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok((permit, token)),
+            Ok(Err(_)) | Err(_) => Err(Status::unavailable("another image is being installed")),
+        }
+    }
+}
 
 /// What another member offers.
 pub(super) struct Offer {
@@ -58,10 +96,14 @@ pub(super) async fn collect(
     parts: &[Part],
     mut collected: Collected,
     requests: &mut Streaming<pb::ImageRequest>,
+    end: &CancellationToken,
 ) -> Result<Collected, Status> {
     use pb::image_request::Step;
     loop {
-        let request = requests.message().await?.ok_or_else(|| Status::aborted("the image ended before its end"))?;
+        let request = end.run_until_cancelled(timeout(SILENCE_MAX, requests.message())).await;
+        let request = request.ok_or_else(|| Status::aborted("another image is offered"))?;
+        let request = request.map_err(|_| Status::deadline_exceeded("no more came of the image"))??;
+        let request = request.ok_or_else(|| Status::aborted("the image ended before its end"))?;
         match request.step {
             Some(Step::Chunk(chunk)) => collected = take(parts, collected, chunk).await?,
             Some(Step::End(pb::ImageEnd {})) => return finish(parts.to_vec(), collected).await,

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt, future::BoxFuture, stream::BoxStream, stream::FuturesUnordered};
 use openraft::{async_runtime::watch::WatchReceiver, impls::ProgressResponder, vote::leader_id_std::CommittedLeaderId};
 use proto::peer::{self as pb, peer_server::Peer};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Acquaintances,
     client::message_bytes_max,
-    receive::{self, Offer},
+    receive::{self, Offer, Receiving},
     refusal::Refusal,
     wire::{self, Fault},
 };
 use crate::{
     ChangeError, Config, Leadership, ReadError,
-    apply::Driver,
+    apply::WeakDriver,
     change::{Change, Changes},
     codec,
     propose::is_refusal,
@@ -35,14 +35,13 @@ pub(crate) struct Service(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) raft: Openraft,
-    pub(crate) driver: Driver,
+    pub(crate) driver: WeakDriver,
     pub(crate) acquaintances: Arc<Acquaintances>,
     pub(crate) readers: mpsc::Sender<Reader>,
     pub(crate) changes: Arc<Changes>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) applied: watch::Receiver<Option<LogId>>,
-    /// One image is taken at a time.
-    pub(crate) receiving: Arc<Semaphore>,
+    pub(crate) receiving: Receiving,
 }
 
 impl Service {
@@ -158,8 +157,7 @@ impl Inner {
     }
 
     async fn take_image(&self, offer: pb::ImageOffer, mut requests: Streaming<pb::ImageRequest>, held: Held) -> Taken {
-        let only = Arc::clone(&self.receiving).try_acquire_owned();
-        let only = only.map_err(|_| Status::unavailable("another image is being taken"))?;
+        let (only, end) = self.receiving.turn(self.config.election_timeout).await?;
         let offer = Offer::read(offer).map_err(|refusal| refusal.status())?;
         let collector = self.driver.collect(offer.id.clone()).await;
         let collector = collector.map_err(|error| Status::internal(error.to_string()))?;
@@ -167,7 +165,7 @@ impl Inner {
         if held.send(pb::ImageHeld { bytes }).is_err() {
             return Err(Status::cancelled("the sender went away"));
         }
-        let collected = receive::collect(&offer.parts, collected, &mut requests).await?;
+        let collected = receive::collect(&offer.parts, collected, &mut requests, &end).await?;
         let (vote, snapshot) = offer.snapshot(collected);
         let installed = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(wire::vote_out(&installed.vote))

@@ -28,9 +28,9 @@ enum Way {
     /// This member leads.
     Here { term: u64 },
     /// Another one leads; the stream to it is being opened.
-    Opening { leader: MemberId, term: u64, opening: BoxFuture<'static, Option<Forwarding>> },
+    Opening { leader: MemberId, term: u64, opening: BoxFuture<'static, Option<Box<Forwarding>>> },
     /// The stream to it is open.
-    Open { leader: MemberId, forwarding: Forwarding },
+    Open { leader: MemberId, forwarding: Box<Forwarding> },
 }
 
 /// What came of an attempt to send an entry.
@@ -73,7 +73,7 @@ impl Path {
         let opening = async move {
             tokio::time::sleep(after).await;
             let opened = peers.forward(leader, term, entries_max).await;
-            opened.inspect_err(|error| debug!(%error, "cannot forward proposals")).ok()
+            opened.inspect_err(|error| debug!(%error, "cannot forward proposals")).ok().map(Box::new)
         };
         Way::Opening { leader, term, opening: Box::pin(opening) }
     }

@@ -1,15 +1,20 @@
 //! A machine that writes down every command it applies, and can be held or made to fail.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use engine::{Batch, Durability, Engine, Space};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{Committed, Machine, MachineError};
+use crate::{Collector, Committed, Image, Machine, MachineError, Part};
 
 const JOURNAL: Space = Space::new("journal");
 const RECORD: Space = Space::new("record");
@@ -20,6 +25,7 @@ pub(crate) type Answer = (u64, Bytes);
 
 pub(crate) struct Journal {
     engine: Engine,
+    collections: Collections,
     next: u64,
     pub(crate) syncs: Arc<AtomicU64>,
     gate: Option<Gate>,
@@ -41,7 +47,12 @@ pub(crate) struct Keeper {
 impl Journal {
     pub(crate) fn new(engine: Engine) -> Self {
         let next = read(&engine).len() as u64;
-        Self { engine, next, syncs: Arc::default(), gate: None, fails_at: None }
+        Self { engine, collections: Collections::default(), next, syncs: Arc::default(), gate: None, fails_at: None }
+    }
+
+    /// Keeps what it collects of images there.
+    pub(crate) fn collecting_in(self, collections: Collections) -> Self {
+        Self { collections, ..self }
     }
 
     pub(crate) fn held(mut self) -> (Self, Keeper) {
@@ -98,6 +109,98 @@ impl Machine for Journal {
     fn sync(&mut self) -> Result<(), MachineError> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.engine.sync().map_err(MachineError::new)
+    }
+
+    fn image(&mut self) -> Result<Arc<dyn Image>, MachineError> {
+        static IMAGES: AtomicU64 = AtomicU64::new(0);
+        let mut commands = Vec::new();
+        for command in read(&self.engine) {
+            commands.put_u64(command.len() as u64);
+            commands.put_slice(&command);
+        }
+        let parts = [("record", self.record()?.unwrap_or_default()), ("commands", commands.into())];
+        let parts = parts.map(|(name, bytes)| (Part { name: name.to_owned(), bytes: bytes.len() as u64 }, bytes));
+        let (parts, bytes) = parts.into_iter().unzip();
+        Ok(Arc::new(Copied { id: format!("image {}", IMAGES.fetch_add(1, Ordering::Relaxed)), parts, bytes }))
+    }
+
+    fn collect(&mut self, id: &str) -> Result<Box<dyn Collector>, MachineError> {
+        let mut of_images = self.collections.of_images.lock();
+        of_images.retain(|collected, _| collected == id);
+        let parts = Arc::clone(of_images.entry(id.to_owned()).or_default());
+        Ok(Box::new(Collecting { parts, written: Arc::clone(&self.collections.written) }))
+    }
+
+    fn install(&mut self, collected: Box<dyn Collector>) -> Result<(), MachineError> {
+        let collected: Box<dyn Any> = collected;
+        let collected = collected.downcast::<Collecting>().map_err(|_| MachineError::new("a foreign collection"))?;
+        let mut parts = collected.parts.lock();
+        let mut batch = Batch::new();
+        batch.delete_range(JOURNAL, Bytes::new(), Bytes::from_static(&[u8::MAX; 9]));
+        let (mut commands, mut next) = (Bytes::from(parts.remove("commands").unwrap()), 0_u64);
+        while !commands.is_empty() {
+            let bytes = usize::try_from(commands.get_u64()).unwrap();
+            batch.put(JOURNAL, Bytes::copy_from_slice(&next.to_be_bytes()), commands.split_to(bytes));
+            next += 1;
+        }
+        batch.put(RECORD, Bytes::new(), parts.remove("record").unwrap());
+        self.next = next;
+        self.engine.write(batch, Durability::Synced).map_err(MachineError::new)
+    }
+}
+
+/// What a disk holds of images that are not complete.
+#[derive(Clone, Default)]
+pub(crate) struct Collections {
+    of_images: Arc<Mutex<BTreeMap<String, Parts>>>,
+    /// Bytes that ever came.
+    pub(crate) written: Arc<AtomicU64>,
+}
+
+type Parts = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+struct Copied {
+    id: String,
+    parts: Vec<Part>,
+    bytes: Vec<Bytes>,
+}
+
+impl Image for Copied {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    fn read(&self, part: usize, offset: u64, bytes: usize) -> Result<Bytes, MachineError> {
+        let all = &self.bytes[part];
+        let offset = usize::try_from(offset).unwrap();
+        Ok(all.slice(offset..all.len().min(offset + bytes)))
+    }
+}
+
+struct Collecting {
+    parts: Parts,
+    written: Arc<AtomicU64>,
+}
+
+impl Collector for Collecting {
+    fn held(&self, part: &Part) -> u64 {
+        self.parts.lock().get(&part.name).map_or(0, |held| held.len() as u64)
+    }
+
+    fn write(&mut self, part: &Part, offset: u64, data: Bytes) -> Result<(), MachineError> {
+        assert_eq!(offset, self.held(part));
+        self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.parts.lock().entry(part.name.clone()).or_default().extend_from_slice(&data);
+        Ok(())
+    }
+
+    fn finish(&mut self, parts: &[Part]) -> Result<(), MachineError> {
+        assert!(parts.iter().all(|part| self.held(part) == part.bytes));
+        Ok(())
     }
 }
 
