@@ -120,46 +120,57 @@ impl Changes {
         let Ok(_guard) = timeout(self.config.patience, self.one_at_a_time.lock()).await else {
             return Err(ChangeError::InProgress);
         };
-        if !self.leadership.borrow().acting {
-            return Err(ChangeError::NoLeader);
+        // A new leader has not heard of everybody yet.
+        let heard_by = Instant::now() + self.config.election_timeout * 2;
+        while let Err(error) = self.may(&change) {
+            if error != ChangeError::WouldLoseQuorum || Instant::now() >= heard_by {
+                return Err(error);
+            }
+            tokio::time::sleep(self.config.heartbeat).await;
         }
-        let metrics = self.metrics();
-        let view = View { metrics: &metrics, roster: &self.roster.borrow().clone(), config: &self.config };
         match change {
             Change::AddLearner(member, node) => {
-                view.may_add(member, &node)?;
                 self.submit(ChangeMembers::AddNodes(BTreeMap::from([(member.0, node)])), true).await
             }
             Change::Promote(member) => {
-                view.may_promote(member)?;
                 let _changing = self.standing.change();
                 self.submit(ChangeMembers::AddVoterIds(BTreeSet::from([member.0])), true).await
             }
-            Change::Remove(member) => self.remove(member, &view).await,
+            Change::Remove(member) => self.remove(member).await,
             Change::Update(member, node) => {
-                view.may_update(member, &node)?;
                 self.submit(ChangeMembers::SetNodes(BTreeMap::from([(member.0, node)])), true).await
             }
-            Change::Transfer(member) => {
-                view.may_lead(member)?;
-                self.transfer(member).await.map(|()| 0)
-            }
+            Change::Transfer(member) => self.transfer(member).await.map(|()| 0),
+        }
+    }
+
+    /// Whether the change makes sense now, and does no harm.
+    fn may(&self, change: &Change) -> Result<(), ChangeError> {
+        if !self.leadership.borrow().acting {
+            return Err(ChangeError::NoLeader);
+        }
+        let (metrics, roster) = (self.metrics(), self.roster.borrow().clone());
+        let view = View { metrics: &metrics, roster: &roster, config: &self.config };
+        match change {
+            Change::AddLearner(member, node) => view.may_add(*member, node),
+            Change::Promote(member) => view.may_promote(*member),
+            Change::Remove(member) => view.may_remove(*member),
+            Change::Update(member, node) => view.may_update(*member, node),
+            Change::Transfer(member) => view.may_lead(*member),
         }
     }
 
     /// The leader does not remove itself: it hands over, and leaves that to the next one.
-    async fn remove(&self, member: MemberId, view: &View<'_>) -> Result<u64, ChangeError> {
-        view.may_remove(member)?;
-        if !view.is_voter(member) {
-            return self.submit(ChangeMembers::RemoveNodes(BTreeSet::from([member.0])), false).await;
-        }
+    async fn remove(&self, member: MemberId) -> Result<u64, ChangeError> {
         if member == self.standing.member() {
-            let next = view.next_leader().ok_or(ChangeError::WouldLoseQuorum)?;
-            self.transfer(next).await?;
-            return Err(ChangeError::NoLeader);
+            let handed_over = self.hand_over().await?;
+            return Err(handed_over.map_or(ChangeError::WouldLoseQuorum, |_| ChangeError::NoLeader));
         }
-        let _changing = self.standing.change();
-        self.submit(ChangeMembers::RemoveVoters(BTreeSet::from([member.0])), false).await
+        if self.metrics().membership_config.voter_ids().any(|voter| voter == member.0) {
+            let _changing = self.standing.change();
+            return self.submit(ChangeMembers::RemoveVoters(BTreeSet::from([member.0])), false).await;
+        }
+        self.submit(ChangeMembers::RemoveNodes(BTreeSet::from([member.0])), false).await
     }
 
     async fn submit(&self, change: ChangeMembers<u64, Node>, retain: bool) -> Result<u64, ChangeError> {

@@ -1,10 +1,12 @@
 //! One member: its threads and tasks, from start to shutdown.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
+mod parts;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, thread::JoinHandle};
 
 use bytes::Bytes;
 use engine::Engine;
-use openraft::{Instant as _, SnapshotPolicy, StepDownPolicy, async_runtime::watch::WatchReceiver};
+use openraft::{Instant as _, async_runtime::watch::WatchReceiver};
 use proto::peer::peer_server::{Peer, PeerServer};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::{
@@ -16,20 +18,18 @@ use types::Durations;
 
 use crate::{
     ChangeError, Config, Dialer, Leadership, Machine, Member, MemberId, Node, Progress, ProposeError, RaftError,
-    ReadError, Status,
-    apply::{self, Driver},
+    ReadError, Status, apply,
     change::{Change, Changes},
-    codec::Record,
     duties::Duties,
     fatal::Fatal,
-    log::{self, Closed, LogStore, Recovered, Stall},
+    log::Closed,
+    member::parts::{Parts, join, openraft_config, prepare, stop_on_fatal, stopped},
     node::Roster,
-    peer::{self, Acquaintances, Contacts, Network, Peers, Receiving, Service},
+    peer::{self, Contacts, Network, Receiving, Service},
     propose::{Packer, Queue},
     read::{Reader, Rounds},
     standing::{Standing, watch_leadership},
     types::{LogId, Openraft},
-    waiters::Waiters,
 };
 
 /// A member of a cluster. Clones share it; when the last one is dropped it stops as if it had crashed, so call
@@ -74,20 +74,6 @@ impl<M: Machine> fmt::Debug for Raft<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Raft").field("member", &self.0.member).finish_non_exhaustive()
     }
-}
-
-/// What runs before openraft does.
-struct Parts<A> {
-    config: Config,
-    fatal: Fatal,
-    waiters: Arc<Waiters<A>>,
-    driver: Driver,
-    progress: apply::Progress,
-    peers: Arc<Peers>,
-    stall: Stall,
-    log_syncs: Arc<Durations>,
-    threads: Vec<JoinHandle<()>>,
-    log: Closed,
 }
 
 impl<M: Machine> Raft<M> {
@@ -376,7 +362,7 @@ impl<M: Machine> Raft<M> {
 
     /// Forms the cluster if that is to be done. The only voter of a cluster stands for election at once: there is nobody
     /// to ask.
-    async fn take_part(&self, founders: Option<std::collections::BTreeMap<u64, Node>>) -> Result<(), RaftError> {
+    async fn take_part(&self, founders: Option<BTreeMap<u64, Node>>) -> Result<(), RaftError> {
         let Inner { openraft, member, fatal, .. } = &*self.0;
         let failed = |error: RaftError| fatal.get().unwrap_or(error);
         let is_new = !openraft.is_initialized().await.map_err(|error| failed(stopped(&error)))?;
@@ -403,98 +389,6 @@ impl<M: Machine> Raft<M> {
             }
         }
     }
-}
-
-fn stopped(reason: &impl ToString) -> RaftError {
-    RaftError::Stopped { reason: reason.to_string() }
-}
-
-/// Reads what is on the disk, and starts the threads that openraft works with.
-async fn prepare<M: Machine>(
-    config: Config,
-    log: Engine,
-    machine: M,
-    dialer: Arc<dyn Dialer>,
-    fatal: Fatal,
-) -> Result<(Parts<M::Answer>, LogStore), RaftError> {
-    let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
-    let disks = (recovered.own, recovered.known.clone());
-    let waiters = Arc::new(Waiters::new(config.member.0, recovered.own.starts));
-    let (driver, apply_thread, progress) = apply::driver(machine, record, Arc::clone(&waiters), &config, fatal.clone());
-    let (store, writer, closed) = LogStore::new(log, recovered, config.append_bytes_max, fatal.clone());
-    let acquaintances = {
-        let (who, roster) = ((config.cluster, config.member), progress.roster.clone());
-        Arc::new(Acquaintances::new(who, disks, store.notes(), roster, fatal.clone()))
-    };
-    let peers = Arc::new(Peers::new(acquaintances, config.clone(), dialer, progress.roster.clone()));
-    let (stall, log_syncs) = (store.stall(), store.syncs());
-    let threads = vec![
-        thread("raft-log", fatal.clone(), || writer.run())?,
-        thread("raft-apply", fatal.clone(), || apply_thread.run())?,
-    ];
-    let parts = Parts { config, fatal, waiters, driver, progress, peers, stall, log_syncs, threads, log: closed };
-    Ok((parts, store))
-}
-
-/// Reads and checks what is on the disk, off the async threads.
-async fn recover<M: Machine>(config: &Config, log: Engine, machine: M) -> Result<(M, Record, Recovered), RaftError> {
-    let config = config.clone();
-    let recovery = tokio::task::spawn_blocking(move || {
-        let record = apply::read_record(&machine)?;
-        let recovered = log::recover(&log, &config, record.applied.as_ref())?;
-        Ok((machine, record, recovered))
-    });
-    recovery.await.map_err(|error| stopped(&error))?
-}
-
-/// A thread without which the member can not go on: if it panics, the member stops.
-fn thread(name: &'static str, fatal: Fatal, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RaftError> {
-    let guarded = move || {
-        if std::panic::catch_unwind(AssertUnwindSafe(body)).is_err() {
-            fatal.report(RaftError::Stopped { reason: format!("thread {name} panicked") });
-        }
-    };
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
-    spawned.map_err(|error| RaftError::Stopped { reason: format!("no thread for {name}: {error}") })
-}
-
-/// A thread catches its own panics, so that joining it can not fail.
-async fn join(threads: Vec<JoinHandle<()>>) {
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-    drop(joined.await);
-}
-
-/// Ends openraft when the member has failed anywhere, so that nothing is agreed on that can not be kept or applied.
-async fn stop_on_fatal(openraft: Openraft, fatal: Fatal, stop: CancellationToken) {
-    if stop.run_until_cancelled(fatal.wait()).await.is_some() {
-        // It only fails if openraft's task panicked, which ends it as well.
-        drop(openraft.shutdown().await);
-        stop.cancel();
-    }
-}
-
-fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, RaftError> {
-    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let openraft_config = openraft::Config {
-        cluster_name: config.cluster.to_string(),
-        heartbeat_interval: millis(config.heartbeat),
-        // A follower waits for the lease, which is the longer of these, and then for a time between them.
-        election_timeout_min: millis(config.election_timeout / 4),
-        election_timeout_max: millis(config.election_timeout / 2),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every_entries),
-        max_in_snapshot_log_to_keep: config.catch_up_entries,
-        replication_lag_threshold: config.snapshot_every_entries.saturating_add(config.catch_up_entries),
-        max_payload_entries: 64,
-        removed_leader_step_down: StepDownPolicy::After(millis(config.heartbeat)),
-        enable_pre_vote: Some(true),
-        // A voter that lost its log is not to be trusted with a new one.
-        allow_log_reversion: Some(false),
-        // Each start leads in a term of its own.
-        enable_leader_restore: Some(false),
-        ..openraft::Config::default()
-    };
-    let valid = openraft_config.validate().map_err(|error| RaftError::Config { reason: error.to_string() })?;
-    Ok(Arc::new(valid))
 }
 
 /// What only this room's tests ask.

@@ -187,3 +187,6 @@ pub(crate) fn refusal_in(refusal: pb::ChangeRefusal) -> ChangeError {
         Kind::Invalid => ChangeError::Invalid(refusal.reason),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,8 +86,11 @@ async fn a_removed_member_stops_and_stays_out() {
     assert_eq!(roles(&cluster, left[0]).len(), 2);
 
     // Nor does it come back on its old disk.
-    cluster.start(follower).await;
-    assert!(matches!(in_time("end", cluster.raft(follower).fatal()).await, RaftError::Removed));
+    let fatal = match cluster.try_start(follower, cluster.founding()).await {
+        Ok(()) => in_time("end", cluster.raft(follower).fatal()).await,
+        Err(error) => error,
+    };
+    assert!(matches!(fatal, RaftError::Removed), "{fatal}");
     cluster.end().await;
 }
 
