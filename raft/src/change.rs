@@ -120,6 +120,7 @@ impl Changes {
         let Ok(_guard) = timeout(self.config.patience, self.one_at_a_time.lock()).await else {
             return Err(ChangeError::InProgress);
         };
+        self.caught_up().await?;
         // A new leader has not heard of everybody yet.
         let heard_by = Instant::now() + self.config.election_timeout * 2;
         while let Err(error) = self.may(&change) {
@@ -141,6 +142,18 @@ impl Changes {
                 self.submit(ChangeMembers::SetNodes(BTreeMap::from([(member.0, node)])), true).await
             }
             Change::Transfer(member) => self.transfer(member).await.map(|()| 0),
+        }
+    }
+
+    /// Returns once the last change is applied here: who was removed by it is known then.
+    async fn caught_up(&self) -> Result<(), ChangeError> {
+        let last = *self.metrics().membership_config.log_id();
+        let mut roster = self.roster.clone();
+        let applied = roster.wait_for(|roster| *roster.membership.log_id() >= last);
+        match timeout(self.config.patience, applied).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ChangeError::Stopped),
+            Err(_) => Err(ChangeError::InProgress),
         }
     }
 

@@ -230,13 +230,16 @@ impl<M: Machine> Raft<M> {
     pub fn status(&self) -> Status {
         let metrics = self.0.openraft.metrics();
         let metrics = metrics.borrow_watched();
+        // openraft may tell of an entry after it is applied.
+        let applied_index = self.0.applied.borrow().map_or(0, |applied| applied.index);
+        let commit_index = metrics.local_committed.map_or(0, |committed| committed.index).max(applied_index);
         Status {
             member: self.0.member,
             leader: metrics.current_leader.map(MemberId),
             term: metrics.current_term,
-            log_index: metrics.last_log_index.unwrap_or(0),
-            commit_index: metrics.local_committed.map_or(0, |committed| committed.index),
-            applied_index: self.0.applied.borrow().map_or(0, |applied| applied.index),
+            log_index: metrics.last_log_index.unwrap_or(0).max(commit_index),
+            commit_index,
+            applied_index,
         }
     }
 
