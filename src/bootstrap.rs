@@ -14,11 +14,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use ca::{Authority, Issuer, LedgerCommand, Time};
-use server::Member;
+use ca::{Authority, Issuer, JoinToken, LedgerCommand, Time};
+use server::{Member, workload_custody};
+use tls::AuthorityHash;
 use types::{Namespace, ServiceAccount, TrustDomain};
 
-use crate::member::custody;
 
 /// How long the administrator's certificate lives.
 const ADMIN_TTL: Duration = Duration::from_hours(365 * 24);
@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) credentials_dir: PathBuf,
     /// Identities that may join, and how many tokens each gets.
     pub(crate) join: Vec<(Namespace, ServiceAccount, usize)>,
+    /// Names of members that are invited.
+    pub(crate) invite: Vec<String>,
 }
 
 /// What was written where.
@@ -45,6 +47,10 @@ pub(crate) struct Bootstrapped {
     pub(crate) credentials: [PathBuf; 3],
     /// One file a token.
     pub(crate) tokens: Vec<PathBuf>,
+    /// Names the authority of whom invitations may be shown to.
+    pub(crate) authority: AuthorityHash,
+    /// Names of invited members, and the secret by which each joins.
+    pub(crate) invitations: Vec<(String, JoinToken)>,
 }
 
 /// Founds the trust domain and writes the credentials.
@@ -60,7 +66,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Bootstrapped> {
 }
 
 async fn found(member: &Member, settings: &Settings) -> anyhow::Result<Bootstrapped> {
-    let custody = custody(&settings.member.data_dir);
+    let custody = workload_custody(&settings.member.data_dir);
     let log = member.ledger_log();
     if let Some(genesis) = member.ledger().genesis()? {
         let theirs = genesis.trust_domain;
@@ -69,11 +75,18 @@ async fn found(member: &Member, settings: &Settings) -> anyhow::Result<Bootstrap
         let genesis = custody.found(&settings.trust_domain, Time::now())?;
         log.propose(LedgerCommand::Genesis(genesis)).await??;
     }
+    member.found_member_authority()?;
     let authority = Arc::new(Authority::open(&custody, member.ledger())?);
     let issuer = Issuer::new(log, member.ledger(), authority, ca::Config::default());
     let credentials = write_admin(&issuer, settings).await?;
     let tokens = write_tokens(&issuer, settings).await?;
-    Ok(Bootstrapped { credentials, tokens })
+    let genesis = member.ledger().genesis()?.context("the authority was founded above")?;
+    let mut invitations = Vec::new();
+    for name in &settings.invite {
+        let (token, _) = issuer.invite(name.clone(), false, Some(TOKEN_TTL)).await?;
+        invitations.push((name.clone(), token));
+    }
+    Ok(Bootstrapped { credentials, tokens, authority: AuthorityHash::of(&genesis.issuing), invitations })
 }
 
 async fn write_admin(issuer: &Issuer, settings: &Settings) -> anyhow::Result<[PathBuf; 3]> {

@@ -12,6 +12,7 @@
 mod auth;
 mod bootstrap;
 mod check;
+mod cluster;
 mod connection;
 mod duration;
 mod elect;
@@ -129,10 +130,18 @@ struct Group<V: clap::Subcommand> {
     verb: V,
 }
 
-/// A cluster's trust domain.
+/// A cluster: how it is founded, grows and is.
 #[derive(Debug, clap::Subcommand)]
 enum Cluster {
     Bootstrap(Box<bootstrap::Args>),
+    Join(Box<cluster::JoinArgs>),
+    #[command(visible_alias = "status")]
+    Members(Box<cluster::ReportArgs>),
+    Add(Box<cluster::AddArgs>),
+    Promote(Box<cluster::PromoteArgs>),
+    Remove(Box<cluster::RemoveArgs>),
+    Replace(Box<cluster::ReplaceArgs>),
+    Transfer(Box<cluster::TransferArgs>),
     #[command(subcommand)]
     Token(token::Token),
 }
@@ -234,8 +243,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Verb::Demo(arguments) => demo::run(arguments).await.map_err(failed),
         Verb::Server(arguments) => arguments.run().await,
         Verb::Proxy(proxy) => proxy.run().await,
-        Verb::Cluster(Cluster::Bootstrap(arguments)) => arguments.run().await,
-        Verb::Cluster(Cluster::Token(token)) => token.run().await,
+        Verb::Cluster(verb) => execute_on_cluster(verb, cli.before).await,
         Verb::Mesh(mesh) => mesh.run().await,
         Verb::Get(verb) => in_session(verb, cli.before).await,
         Verb::Put(verb) => in_session(verb, cli.before).await,
@@ -262,6 +270,20 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Verb::Check(group) => in_session(group.verb, group.before.or(cli.before)).await,
         Verb::Version => version(),
         Verb::Completion { shell } => completion(shell),
+    }
+}
+
+async fn execute_on_cluster(verb: Cluster, before: Flags) -> Result<(), Failure> {
+    match verb {
+        Cluster::Bootstrap(arguments) => arguments.run().await,
+        Cluster::Join(arguments) => arguments.run().await,
+        Cluster::Add(arguments) => arguments.run().await,
+        Cluster::Members(verb) => in_session(*verb, before).await,
+        Cluster::Promote(verb) => in_session(*verb, before).await,
+        Cluster::Remove(verb) => in_session(*verb, before).await,
+        Cluster::Replace(verb) => in_session(*verb, before).await,
+        Cluster::Transfer(verb) => in_session(*verb, before).await,
+        Cluster::Token(token) => token.run().await,
     }
 }
 

@@ -1,13 +1,16 @@
-//! A member and all of its faces, on its two ports.
+//! A member and all of its faces, on its ports.
 //!
 //! Owns: the listeners, the wiring of rooms to them, and the order in which all of it ends.
 //!
 //! - The client port speaks etcd v3: plain text on loopback, or TLS.
 //! - The mesh port speaks mTLS alone: ADS, the CA, the mesh API. It opens once a trust domain was bootstrapped.
+//! - The peer port speaks mTLS alone, to members of the same cluster. It opens where there is something to prove oneself
+//!   by, and an address that others are told; it closes last, so that another member can be let lead.
 //! - A listener that cannot be had is an error before anything runs.
 
 mod agreement;
 mod door;
+mod mesh;
 mod prompt;
 mod workers;
 
@@ -15,34 +18,25 @@ pub(crate) use workers::Keeping;
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use ca::{Authority, Custody, Issuer};
-use control::Control;
 use door::Faces;
-use server::{Access, CONTROL_PLANE_TXN_OPS_MAX, GrpcFace, Member, Serves};
-use tls::{ClientAuth, Credentials, Policy, Security, web::ServerFiles};
+use server::{Access, GrpcFace, Member, PeerPort, Serves, member_custody};
+use tls::{Policy, Security, web::ServerFiles};
 use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout},
+    task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use self::agreement::Agreement;
+use self::{agreement::Agreement, mesh::Mesh};
 
 /// How long requests and streams may take to end before they are cut.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long the member's own certificate lives; it is replaced at half of that.
-const OWN_SVID_TTL: Duration = Duration::from_hours(24);
-/// Between two tries to replace it, when one failed.
-const RENEWAL_RETRY: Duration = Duration::from_secs(30);
-
 /// Where a member listens, and as whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -50,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) member: server::Config,
     /// Where etcd clients and probes connect.
     pub(crate) listeners: Vec<Listener>,
+    /// Where other members connect.
+    pub(crate) listen_peers: Vec<SocketAddr>,
+    /// Somebody has asked for that: without certificates to prove itself by, the member does not start.
+    pub(crate) demands_peer_port: bool,
     /// Certificate and key of the listeners that are secure.
     pub(crate) client_tls: Option<(ServerFiles, Policy)>,
     /// Whom the client port answers over HTTP.
@@ -86,29 +84,24 @@ pub(crate) enum Purpose {
     Probes,
 }
 
-/// Where a data directory keeps the authority's sealed keys, and the key that unseals them.
-pub(crate) fn custody(data_dir: &Path) -> Custody {
-    Custody::new(data_dir.join("authority"), data_dir.join("authority.kek"))
-}
-
 /// Runs a member until `stop`, or until its disk fails.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let ports = open_ports(&settings)?;
+    let peer_ports = open_peer_ports(&settings)?;
     let agreement = Agreement::start()?;
     let member = agreement.runtime.spawn(Member::start(settings.member.clone())).await??;
     let mut faces = JoinSet::new();
+    let peers = serve_peers(&member, peer_ports, &agreement, &mut faces)?;
     let services = client_services(&member).await;
     for (listener, security, purpose) in ports {
         info!(listen = %listener.local_addr()?, ?purpose, "serves etcd v3");
         let served = client_faces(&member, &services, &settings, purpose);
         faces.spawn(workers::serve(served, listener, security, settings.keeping, stop.clone()));
     }
-    let mesh = if member.ledger().genesis()?.is_some() {
-        Some(Mesh::open(&member, &settings, &mut faces, &stop).await?)
-    } else {
-        info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh");
-        None
-    };
+    match Mesh::new(&member, &settings)? {
+        Some(mesh) => drop(faces.spawn(mesh.serve(stop.clone()))),
+        None => info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh"),
+    }
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
         failure = member.fatal() => Err(failure.into()),
@@ -117,14 +110,47 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     // Nobody new is served from here on, and streams end; what else was asked is answered while there is a log to ask.
     stop.cancel();
     member.end_streams();
-    if let Some(mesh) = mesh {
-        mesh.close().await;
-    }
-    if timeout(DRAIN, async { while faces.join_next().await.is_some() {} }).await.is_err() {
-        warn!(listeners = faces.len(), "connections did not end in time, cutting them");
+    let open = peers.len();
+    if timeout(DRAIN, async { while faces.len() > open && faces.join_next().await.is_some() {} }).await.is_err() {
+        warn!(listeners = faces.len() - open, "connections did not end in time, cutting them");
     }
     let stopped = member.shutdown().await;
+    peers.iter().for_each(AbortHandle::abort);
     outcome.and(stopped.map_err(Into::into))
+}
+
+/// Takes the peer ports, where there is something to prove oneself by.
+fn open_peer_ports(settings: &Settings) -> anyhow::Result<Vec<TcpListener>> {
+    let data_dir = &settings.member.data_dir;
+    if settings.member.peer_files.is_some() || member_custody(data_dir).exists() {
+        return settings.listen_peers.iter().copied().map(bind).collect();
+    }
+    if settings.demands_peer_port {
+        bail!(
+            "other members are listened for by mTLS alone, and this member has no certificate: bootstrap the cluster by \
+             'meshstore cluster bootstrap', or give --peer-cert-file, --peer-key-file and --peer-trusted-ca-file"
+        );
+    }
+    Ok(Vec::new())
+}
+
+/// Serves other members on the thread on which the log is agreed on, until aborted.
+fn serve_peers(
+    member: &Member,
+    ports: Vec<TcpListener>,
+    agreement: &Agreement,
+    faces: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Vec<AbortHandle>> {
+    let Some(PeerPort { tls, routes, proves_members }) = member.peer_port()? else { return Ok(Vec::new()) };
+    let mut serving = Vec::new();
+    for listener in ports {
+        info!(listen = %listener.local_addr()?, "serves other members");
+        let security = if proves_members { Security::Mesh(tls.clone()) } else { Security::Web(tls.clone()) };
+        let served = Faces { grpc: Some(GrpcFace::uncounted(routes.clone())), http: None };
+        let serve = workers::serve_here(served, listener, security, CancellationToken::new());
+        serving.push(faces.spawn_on(serve, &agreement.runtime));
+    }
+    Ok(serving)
 }
 
 fn face_ended(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {
@@ -190,91 +216,6 @@ fn plain_text(listen: SocketAddr, chosen: bool) -> anyhow::Result<()> {
 fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(listen);
     bound.with_context(|| format!("cannot listen on {listen}; is another server running there?"))
-}
-
-/// What stands behind the mesh port.
-struct Mesh {
-    control: Control,
-    background: JoinSet<()>,
-}
-
-impl Mesh {
-    async fn open(
-        member: &Member,
-        settings: &Settings,
-        faces: &mut JoinSet<anyhow::Result<()>>,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let data_dir: &PathBuf = &settings.member.data_dir;
-        let authority = Authority::open(&custody(data_dir), member.ledger())?;
-        let issuer = Issuer::new(member.ledger_log(), member.ledger(), Arc::new(authority), ca::Config::default());
-        let own = Own { issuer: Arc::new(issuer), listen: settings.listen_mesh };
-        let credentials = own.obtain().await?;
-
-        let client = client::Client::in_process(member.control_plane_routes());
-        let config = control::Config::new(own.issuer.trust_domain()?);
-        let control = Control::start(client, control::Config { txn_ops_max: CONTROL_PLANE_TXN_OPS_MAX, ..config });
-        let routes = Routes::new(ca::issuing_face(Arc::clone(&own.issuer)))
-            .add_service(ca::admin_face(Arc::clone(&own.issuer)))
-            .add_service(control.ads())
-            .add_service(control.mesh())
-            .add_service(control.workloads());
-        let tls = tls::server_config(&credentials, ClientAuth::Optional, tls::H2);
-        let listener = bind(settings.listen_mesh)?;
-        info!(listen = %listener.local_addr()?, trust_domain = %credentials.trust_domain(), "serves the mesh");
-        let mesh = Faces { grpc: Some(GrpcFace::uncounted(routes)), http: None };
-        faces.spawn(workers::serve(mesh, listener, Security::Mesh(tls), Keeping::default(), stop.clone()));
-
-        let mut background = JoinSet::new();
-        background.spawn(ca::keep_time(member.ledger_log(), member.ledger()));
-        background.spawn(own.keep_fresh(credentials));
-        Ok(Self { control, background })
-    }
-
-    async fn close(mut self) {
-        self.control.shutdown().await;
-        self.background.shutdown().await;
-    }
-}
-
-/// The member's own identity towards proxies and administrators.
-struct Own {
-    issuer: Arc<Issuer>,
-    listen: SocketAddr,
-}
-
-impl Own {
-    async fn obtain(&self) -> anyhow::Result<Credentials> {
-        let (bundle, svid) = self.issue().await?;
-        Ok(Credentials::new(bundle, Some(svid))?)
-    }
-
-    async fn issue(&self) -> anyhow::Result<(tls::TrustBundle, tls::Svid)> {
-        let id = Issuer::server_id(&self.issuer.trust_domain()?);
-        let addresses = Some(self.listen.ip()).filter(|ip| !ip.is_unspecified());
-        let names = vec!["localhost".to_owned()];
-        let credential = self.issuer.issue_own(id, names, addresses.into_iter().collect(), OWN_SVID_TTL).await?;
-        Ok(credential.for_tls()?)
-    }
-
-    /// Replaces the certificate at half of its life, until dropped.
-    async fn keep_fresh(self, credentials: Credentials) {
-        let mut wait = OWN_SVID_TTL / 2;
-        loop {
-            sleep(wait).await;
-            let replaced = match self.issue().await {
-                Ok((bundle, svid)) => credentials.replace(bundle, Some(svid)).map_err(Into::into),
-                Err(error) => Err(error),
-            };
-            wait = match replaced {
-                Ok(()) => OWN_SVID_TTL / 2,
-                Err(error) => {
-                    error!(%error, "cannot renew the member's own certificate, will try again");
-                    RENEWAL_RETRY
-                }
-            };
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@
 //!
 //! - What is signed was committed and applied on this member: it is read from our own ledger.
 //! - Every signature is checked before it leaves, so that a fault in making it gives nothing away.
+//! - Apart from it stands [`MemberAuthority`], by which the cluster's members know one another: its certificates are
+//!   needed before there is a ledger to ask, and are in none.
 //! - Keys have neither `Debug` nor a serial form; at rest they are sealed (see [`Custody`]).
 
 mod custody;
+mod members;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -20,7 +23,8 @@ use aws_lc_rs::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use custody::Custody;
+pub use custody::{Custody, Handover};
+pub use members::MemberAuthority;
 
 use crate::{
     ledger::{LedgerError, LedgerView, Place},

@@ -7,6 +7,7 @@
 //! - A full issuer says so at once; signatures are made off the async workers, as many at a time as there are cores.
 
 mod credential;
+mod invite;
 mod timekeeper;
 
 use std::{net::IpAddr, num::NonZero, sync::Arc, thread, time::Duration};
@@ -181,11 +182,7 @@ impl Issuer {
         service_account: ServiceAccount,
         ttl: Option<Duration>,
     ) -> Result<(JoinToken, SpiffeId, Time), IssueError> {
-        let ttl = ttl.unwrap_or(self.config.token_ttl);
-        if ttl.is_zero() || ttl > self.config.token_ttl_max {
-            let most = self.config.token_ttl_max.as_secs();
-            return Err(IssueError::Invalid(format!("a join token lives 1 to {most} seconds")));
-        }
+        let ttl = self.token_ttl(ttl)?;
         let spiffe_id = SpiffeId::new(self.trust_domain()?, namespace, service_account);
         let (token, time) = (JoinToken::random()?, Time::now());
         let expires = time.plus(ttl);
@@ -193,6 +190,15 @@ impl Issuer {
         self.log.propose(LedgerCommand::CreateToken(command)).await??;
         info!(%spiffe_id, %expires, "join token created");
         Ok((token, spiffe_id, expires))
+    }
+
+    fn token_ttl(&self, asked: Option<Duration>) -> Result<Duration, IssueError> {
+        let ttl = asked.unwrap_or(self.config.token_ttl);
+        if ttl.is_zero() || ttl > self.config.token_ttl_max {
+            let most = self.config.token_ttl_max.as_secs();
+            return Err(IssueError::Invalid(format!("a join token lives 1 to {most} seconds")));
+        }
+        Ok(ttl)
     }
 
     async fn answer_csr(
@@ -245,7 +251,7 @@ impl Issuer {
     async fn propose(&self, issue: Issue) -> Result<Place, IssueError> {
         match self.log.propose(LedgerCommand::Issue(issue)).await?? {
             LedgerAnswer::Issued(place) => Ok(place),
-            LedgerAnswer::Recorded(_) | LedgerAnswer::Time(_) => Err(IssueError::Cut),
+            LedgerAnswer::Recorded(_) | LedgerAnswer::Admitted(_) | LedgerAnswer::Time(_) => Err(IssueError::Cut),
         }
     }
 

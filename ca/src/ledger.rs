@@ -12,6 +12,7 @@
 //! - An entry fixes every byte that is signed for it.
 
 mod command;
+mod invitation;
 mod merkle;
 mod prune;
 mod record;
@@ -26,7 +27,8 @@ use sha2::{Digest, Sha256};
 use types::SpiffeId;
 
 pub use self::{
-    command::{Caller, CreateToken, Genesis, Issue, LedgerCommand, Profile},
+    command::{Admit, Caller, CreateToken, Genesis, Invite, Issue, LedgerCommand, Profile},
+    invitation::Invitation,
     merkle::TreeHead,
     record::{IssuedRecord, Place},
     view::LedgerView,
@@ -71,6 +73,8 @@ pub enum LedgerAnswer {
     Recorded(Place),
     /// The certificate of that entry may be signed. A repeated request is given the place of the first.
     Issued(Place),
+    /// The invitation's bearer is this member of the cluster. Whoever repeats a request is told the same again.
+    Admitted(u64),
     /// The ledger's time is now this, which may be short of what was asked for.
     Time(Time),
 }
@@ -180,11 +184,13 @@ impl Ledger {
             LedgerCommand::Genesis(genesis) => self.check_genesis(genesis).map(Accepted::Record),
             LedgerCommand::CreateToken(token) => self.check_token(token)?.map(Accepted::Record),
             LedgerCommand::Issue(issue) => self.check_issue(issue)?,
+            LedgerCommand::Invite(invite) => self.check_invite(invite)?.map(Accepted::Record),
+            LedgerCommand::Admit(admit) => self.check_admit(admit)?,
             LedgerCommand::Tick { time } => return self.tick(batch, *time),
         };
         match checked {
             Err(refusal) => Ok(Err(refusal)),
-            Ok(Accepted::Repeat(place)) => Ok(Ok(LedgerAnswer::Issued(place))),
+            Ok(Accepted::Repeat(answer)) => Ok(Ok(answer)),
             Ok(Accepted::Record(time)) => self.record(batch, log_index, time, command).map(Ok),
         }
     }
@@ -233,7 +239,7 @@ impl Ledger {
             Err(refusal) => return Ok(Err(refusal)),
         };
         if let Some(place) = self.earlier_answer(issue, time)? {
-            return Ok(Ok(Accepted::Repeat(place)));
+            return Ok(Ok(Accepted::Repeat(LedgerAnswer::Issued(place))));
         }
         if let Err(refusal) = self.check_caller(issue, time)? {
             return Ok(Err(refusal));
@@ -330,6 +336,11 @@ impl Ledger {
                 entry.array(&tbs_hash);
                 LedgerAnswer::Issued(place)
             }
+            LedgerCommand::Invite(invite) => {
+                self.put_invitation(batch, invite);
+                LedgerAnswer::Recorded(place)
+            }
+            LedgerCommand::Admit(admit) => self.put_admission(batch, &admit)?,
             LedgerCommand::Tick { .. } => LedgerAnswer::Time(time),
         };
         self.head.time = time;
@@ -366,8 +377,8 @@ impl Ledger {
 enum Accepted {
     /// Record it, at this ledger time.
     Record(Time),
-    /// It was answered before, there.
-    Repeat(Place),
+    /// It was answered before, with this.
+    Repeat(LedgerAnswer),
 }
 
 /// Where and when an entry stands.

@@ -28,13 +28,13 @@ mod profile;
 mod time;
 mod token;
 
-pub use authority::{Authority, AuthorityError, Custody, SignError};
+pub use authority::{Authority, AuthorityError, Custody, Handover, MemberAuthority, SignError};
 pub use csr::CsrError;
 pub use faces::{admin_face, issuing_face};
 pub use issuer::{Certificate, Config, Credential, IssueError, Issuer, keep_time};
 pub use ledger::{
-    Caller, CreateToken, DecodeError, Genesis, Issue, IssuedRecord, Ledger, LedgerAnswer, LedgerCommand, LedgerError,
-    LedgerView, Outcome, Place, Profile, Refusal, TreeHead,
+    Admit, Caller, CreateToken, DecodeError, Genesis, Invitation, Invite, Issue, IssuedRecord, Ledger, LedgerAnswer,
+    LedgerCommand, LedgerError, LedgerView, Outcome, Place, Profile, Refusal, TreeHead,
 };
 pub use log::{Log, LogError};
 pub use time::Time;

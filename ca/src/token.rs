@@ -30,7 +30,7 @@ impl JoinToken {
     }
 
     /// What a caller has sent; `None` if it cannot be a token.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let of_ours = text.starts_with(PREFIX) && text.len() <= TEXT_BYTES_MAX;
         of_ours.then(|| Self(Zeroizing::new(text.to_owned())))
     }

@@ -74,6 +74,17 @@ impl Client {
         Ok(MemberListResponse::from_wire(response.header, response.members))
     }
 
+    /// Lists the members as one member knows them, which needs no quorum.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub async fn member_list_unconfirmed(&self) -> Result<MemberListResponse, ClientError> {
+        let request = pb::MemberListRequest { linearizable: false };
+        let list = |link| async move { cluster_client(link).member_list(request).await };
+        let response: pb::MemberListResponse = self.transport.call(Repeat::Always, list).await?;
+        Ok(MemberListResponse::from_wire(response.header, response.members))
+    }
+
     /// Adds a member, which is to be started with these peer URLs; a learner has no vote until it is promoted. Source:
     /// etcd v3 `Cluster.MemberAdd`.
     ///

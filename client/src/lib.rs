@@ -40,6 +40,7 @@ mod lease;
 mod lock;
 mod login;
 mod maintenance;
+pub mod membership;
 pub mod mesh;
 mod metrics;
 mod mirror;

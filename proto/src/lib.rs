@@ -65,3 +65,7 @@ generated!(
     /// What members say to each other.
     peer = "meshstore.peer.v1.rs"
 );
+generated!(
+    /// How a cluster grows, and what its members ask one another beside the log.
+    member = "meshstore.member.v1.rs"
+);

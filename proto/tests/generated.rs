@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "etcd/auth.proto",
     "etcd/election.proto",
     "etcd/kv.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 9] = [
     "etcd/rpc.proto",
     "istio/ca.proto",
     "meshstore/ca.proto",
+    "meshstore/member.proto",
     "meshstore/mesh.proto",
     "meshstore/peer.proto",
 ];

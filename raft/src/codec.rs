@@ -108,7 +108,7 @@ pub(crate) fn payload_bytes(entry: &Entry) -> usize {
 
 fn node_bytes(node: &Node) -> usize {
     let texts = [&node.name].into_iter().chain(&node.peer_urls).chain(&node.client_urls);
-    2 * size_of::<u32>() + texts.map(|text| size_of::<u32>() + text.len()).sum::<usize>()
+    1 + 2 * size_of::<u32>() + texts.map(|text| size_of::<u32>() + text.len()).sum::<usize>()
 }
 
 /// A proposal on its way to the leader.
@@ -255,6 +255,7 @@ fn put_membership(out: &mut BytesMut, membership: &Membership) {
         put_text(out, &node.name);
         put_texts(out, &node.peer_urls);
         put_texts(out, &node.client_urls);
+        out.put_u8(u8::from(node.wants_vote));
     }
 }
 
@@ -342,12 +343,14 @@ impl Fields {
     /// Members in the ascending order of their ids.
     fn nodes(&mut self) -> Result<BTreeMap<u64, Node>, Damage> {
         let mut nodes = BTreeMap::new();
-        for _ in 0..self.count(size_of::<u64>() + 3 * size_of::<u32>())? {
+        for _ in 0..self.count(size_of::<u64>() + 3 * size_of::<u32>() + 1)? {
             let member = self.u64()?;
             if nodes.last_key_value().is_some_and(|(last, _)| *last >= member) {
                 return Err(Damage::Value("members"));
             }
-            let node = Node { name: self.text()?, peer_urls: self.texts()?, client_urls: self.texts()? };
+            let (name, peer_urls, client_urls) = (self.text()?, self.texts()?, self.texts()?);
+            let wants_vote = self.flag("wants_vote")?;
+            let node = Node { name, peer_urls, client_urls, wants_vote };
             nodes.insert(member, node);
         }
         Ok(nodes)

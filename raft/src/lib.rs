@@ -46,6 +46,7 @@ pub use error::{ChangeError, MachineError, ProposeError, RaftError, ReadError};
 pub use machine::{Collector, Committed, Image, Machine, Part};
 pub use member::Raft;
 pub use node::{Member, Node, Role};
+pub use peer::Sender;
 pub use status::{Leadership, Progress, Status};
 
 /// The spaces that the engine given to [`Raft::start`] must have been opened with.

@@ -243,6 +243,11 @@ impl<M: Machine> Raft<M> {
         }
     }
 
+    /// Whether this member is in the cluster and has no vote, for the price of a load.
+    pub fn is_learner(&self) -> bool {
+        self.0.standing.is_learner()
+    }
+
     /// The term that this member is in: [`Status::term`], for the price of a load.
     pub fn term(&self) -> u64 {
         self.0.standing.term()

@@ -16,6 +16,8 @@ pub struct Node {
     pub peer_urls: Vec<String>,
     /// Where clients reach it. Empty until the member told it.
     pub client_urls: Vec<String>,
+    /// A learner that was added to vote: it is to be promoted once it has caught up.
+    pub wants_vote: bool,
 }
 
 impl Node {

@@ -19,6 +19,7 @@ mod refusal;
 mod service;
 pub(crate) mod wire;
 
+pub use self::service::Sender;
 pub(crate) use self::{
     acquaintance::Acquaintances,
     client::{Forwarding, Peers},

@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     term: AtomicU64,
     /// This member acts as the leader of a cluster that has no other voter: nobody else can have acknowledged anything.
     leads_alone: AtomicBool,
+    /// This member is in the cluster, and has no vote.
+    is_learner: AtomicBool,
     /// Changes of the voters that this member is making. It takes nothing for granted meanwhile.
     changes: AtomicU64,
 }
@@ -41,7 +43,7 @@ impl Drop for Changing<'_> {
 impl Standing {
     pub(crate) fn new(member: MemberId) -> Self {
         let (term, leads_alone, changes) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
-        Self { member, term, leads_alone, changes }
+        Self { member, term, leads_alone, is_learner: AtomicBool::new(false), changes }
     }
 
     pub(crate) fn member(&self) -> MemberId {
@@ -56,6 +58,10 @@ impl Standing {
         self.leads_alone.load(Ordering::Acquire) && self.changes.load(Ordering::Acquire) == 0
     }
 
+    pub(crate) fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
     /// From here until the guard is dropped, and for as long as there are other voters then, this member asks others
     /// whether it leads.
     pub(crate) fn change(&self) -> Changing<'_> {
@@ -63,7 +69,8 @@ impl Standing {
         Changing(self)
     }
 
-    fn set(&self, leadership: Leadership, is_alone: bool) {
+    fn set(&self, leadership: Leadership, is_alone: bool, is_learner: bool) {
+        self.is_learner.store(is_learner, Ordering::Relaxed);
         self.term.store(leadership.term, Ordering::Relaxed);
         self.leads_alone.store(leadership.acting && is_alone, Ordering::Release);
     }
@@ -86,7 +93,9 @@ pub(crate) fn watch_leadership(
                 let server = server.borrow_watched();
                 let now = current_leadership(&server, *applied.borrow_and_update());
                 let is_alone = server.membership_config.voter_ids().all(|voter| voter == member.0);
-                standing.set(now, is_alone);
+                let is_member = server.membership_config.nodes().any(|(id, _)| *id == member.0);
+                let is_learner = is_member && server.membership_config.voter_ids().all(|voter| voter != member.0);
+                standing.set(now, is_alone, is_learner);
                 sender.send_if_modified(|before| std::mem::replace(before, now) != now);
                 now.acting
             };
@@ -97,7 +106,7 @@ pub(crate) fn watch_leadership(
             }
         }
         let ended = Leadership { term: sender.borrow().term, ..Leadership::default() };
-        standing.set(ended, false);
+        standing.set(ended, false, false);
         sender.send_replace(ended);
         match &metrics.borrow_watched().running_state {
             Ok(()) | Err(OpenraftFatal::Stopped) => info!(%member, "raft ended"),

@@ -1,21 +1,23 @@
 //! etcd's `Cluster` service.
 //!
-//! - Members are known by what they told of themselves through the log: every member lists the same ones.
-//! - This version has no transport between members, so that no second one could start: whoever would make the cluster
-//!   wait for one, or end it, is refused as etcd refuses what would cost the cluster its quorum.
+//! - The members are those of the log's membership, names and addresses included: every member lists the same ones.
+//! - A member that is added has no vote before it has caught up, whatever was asked for: one that never starts costs the
+//!   others nothing.
 
 use std::sync::Arc;
 
 use proto::etcdserverpb::{self as pb, cluster_server::Cluster};
-use store::{Answer, Command, Member, MemberChange, Refusal};
+use raft::{Member, MemberId, Node};
+use store::Refusal;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    auth::Caller,
+    clock::unix_time,
     core::Core,
-    kv::mismatched,
-    status::{bad_member_urls, not_a_learner, not_enough_started_members, refused},
-    urls::peer_urls,
+    ids,
+    members::{etcd_member, has_any, learners},
+    status::{bad_member_urls, no_way_to_members, not_changed, refused, too_many_learners},
+    urls::{is_secure, peer_urls},
 };
 
 /// Who belongs to the cluster.
@@ -38,31 +40,28 @@ impl Cluster for ClusterFace {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let urls = peer_urls(&request.into_inner().peer_ur_ls).ok_or_else(bad_member_urls)?;
-        self.0.confirm_read().await?;
-        let members = self.0.view.members();
-        if members.iter().flat_map(|member| &member.peer_urls).any(|url| urls.contains(url)) {
-            return Err(refused(&Refusal::PeerUrlExists));
-        }
-        Err(not_enough_started_members())
+        let pb::MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
+        let added = add(&self.0, &peer_ur_ls, is_learner).await?;
+        let members = self.members();
+        let member = members.iter().find(|member| member.id == added.0).cloned();
+        Ok(Response::new(pb::MemberAddResponse { header: Some(self.header()), member, members }))
     }
 
     async fn member_remove(
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        self.known(request.into_inner().id).await?;
-        Err(not_enough_started_members())
+        let id = MemberId(request.into_inner().id);
+        self.0.raft.remove(id).await.map_err(|error| not_changed(&error))?;
+        Ok(Response::new(pb::MemberRemoveResponse { header: Some(self.header()), members: self.members() }))
     }
 
     async fn member_update(
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let request = request.into_inner();
-        self.known(request.id).await?;
-        let peer_urls = peer_urls(&request.peer_ur_ls).ok_or_else(bad_member_urls)?;
-        change_member(&self.0, MemberChange::PeerUrls { id: request.id, peer_urls }).await?;
+        let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
+        update(&self.0, MemberId(id), &peer_ur_ls).await?;
         Ok(Response::new(pb::MemberUpdateResponse { header: Some(self.header()), members: self.members() }))
     }
 
@@ -70,8 +69,9 @@ impl Cluster for ClusterFace {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        self.known(request.into_inner().id).await?;
-        Err(not_a_learner())
+        let id = MemberId(request.into_inner().id);
+        self.0.raft.promote(id).await.map_err(|error| not_changed(&error))?;
+        Ok(Response::new(pb::MemberPromoteResponse { header: Some(self.header()), members: self.members() }))
     }
 }
 
@@ -82,37 +82,43 @@ impl ClusterFace {
     }
 
     fn members(&self) -> Vec<pb::Member> {
-        self.0.view.members().into_iter().map(wire_member).collect()
-    }
-
-    async fn known(&self, id: u64) -> Result<(), Status> {
-        self.0.confirm_read().await?;
-        let is_known = self.0.view.members().iter().any(|member| member.id == id);
-        if is_known { Ok(()) } else { Err(refused(&Refusal::MemberNotFound)) }
+        self.0.raft.members().into_iter().map(etcd_member).collect()
     }
 }
 
-fn wire_member(member: Member) -> pb::Member {
-    let Member { id, name, peer_urls, client_urls } = member;
-    pb::Member { id, name, peer_ur_ls: peer_urls, client_ur_ls: client_urls, is_learner: false }
-}
-
-/// Tells the cluster who this member is, unless that is known.
-pub(crate) async fn publish(core: &Core) -> Result<(), Status> {
-    let config = &core.config;
-    let known = core.view.members().into_iter().find(|member| member.id == core.member.0);
-    let told = Member {
-        id: core.member.0,
-        name: config.name.clone(),
-        peer_urls: known.as_ref().map_or_else(|| config.advertise_peer_urls.clone(), |known| known.peer_urls.clone()),
-        client_urls: config.advertise_client_urls.clone(),
-    };
-    if known.as_ref() == Some(&told) { Ok(()) } else { change_member(core, MemberChange::Publish(told)).await }
-}
-
-async fn change_member(core: &Core, change: MemberChange) -> Result<(), Status> {
-    match core.propose(&Command::Member(change), &Caller::ControlPlane, &core.config.store).await? {
-        Answer::Member(_) => Ok(()),
-        other => Err(mismatched(&other)),
+/// Adds a member that is to be started later, and gives its id.
+async fn add(core: &Core, urls: &[String], is_learner: bool) -> Result<MemberId, Status> {
+    let peer_urls = peer_urls(urls).ok_or_else(bad_member_urls)?;
+    core.confirm_read().await?;
+    let members = core.raft.members();
+    if members.iter().any(|member| has_any(member, &peer_urls)) {
+        return Err(refused(&Refusal::PeerUrlExists));
     }
+    if !core.links.is_open() {
+        return Err(no_way_to_members());
+    }
+    if !peer_urls.iter().all(|url| is_secure(url)) {
+        return Err(bad_member_urls());
+    }
+    if is_learner && learners(&members) >= core.config.learners_max {
+        return Err(too_many_learners());
+    }
+    let id = ids::added_member_id(&peer_urls, unix_time());
+    let node = Node { peer_urls, wants_vote: !is_learner, ..Node::default() };
+    core.raft.add_learner(id, node).await.map_err(|error| not_changed(&error))?;
+    Ok(id)
+}
+
+/// Tells the cluster where a member is reached from now on.
+async fn update(core: &Core, id: MemberId, urls: &[String]) -> Result<(), Status> {
+    core.confirm_read().await?;
+    let members = core.raft.members();
+    let member = members.iter().find(|member| member.id == id).ok_or_else(|| refused(&Refusal::MemberNotFound))?;
+    let peer_urls = peer_urls(urls).ok_or_else(bad_member_urls)?;
+    if members.iter().any(|other: &Member| other.id != id && has_any(other, &peer_urls)) {
+        return Err(refused(&Refusal::PeerUrlExists));
+    }
+    let node = Node { peer_urls, ..member.node.clone() };
+    core.raft.update(id, node).await.map_err(|error| not_changed(&error))?;
+    Ok(())
 }

@@ -2,7 +2,28 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::AuthConfig;
+use crate::{AuthConfig, PeerFiles};
+
+/// What a member does whose data directory is nobody's yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Founding {
+    /// It forms a cluster of itself alone.
+    #[default]
+    Alone,
+    /// It forms a cluster with these others, each of which is started with the same.
+    Among(Vec<Founder>),
+    /// It was added to a running cluster, which these belong to.
+    Existing(Vec<Founder>),
+}
+
+/// A member as etcd's `--initial-cluster` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founder {
+    /// Its name among people.
+    pub name: String,
+    /// Where the others reach it.
+    pub peer_urls: Vec<String>,
+}
 
 /// Name, addresses and limits of one member. `Default` alone holds the values.
 #[derive(Clone, Debug)]
@@ -13,8 +34,15 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where clients reach this member, as `MemberList` tells them. Default `http://localhost:2379`.
     pub advertise_client_urls: Vec<String>,
-    /// Where peers reach this member; with the token, it makes the member's id. Default `http://localhost:2380`.
+    /// Where peers reach this member; with the token, it makes the id of a member that forms a cluster. Default
+    /// `http://localhost:2380`.
     pub advertise_peer_urls: Vec<String>,
+    /// What to do where nothing is yet. Default: to form a cluster alone.
+    pub founding: Founding,
+    /// An operator's certificates for members. Default none: those of the cluster's own authority, if it has one.
+    pub peer_files: Option<PeerFiles>,
+    /// Most learners that are to stay learners. Default 1.
+    pub learners_max: usize,
     /// Keeps apart clusters that are formed from the same addresses. Default `etcd-cluster`.
     pub cluster_token: String,
     /// Between two heartbeats of a leader. Default 100 ms.
@@ -35,6 +63,13 @@ pub struct Config {
     pub watches_per_stream_max: usize,
 }
 
+impl Config {
+    /// How long a request may wait for the cluster. Source: etcd `ServerConfig.ReqTimeout`.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -42,6 +77,9 @@ impl Default for Config {
             data_dir: PathBuf::from("default.meshstore"),
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
             advertise_peer_urls: vec!["http://localhost:2380".to_owned()],
+            founding: Founding::Alone,
+            peer_files: None,
+            learners_max: 1,
             cluster_token: "etcd-cluster".to_owned(),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),

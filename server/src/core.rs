@@ -31,6 +31,7 @@ use crate::{
     machine::{self, StateMachine},
     maintenance::change_alarm,
     metrics::{Calls, Metrics, Pending},
+    peers::Links,
     space::Space,
     status::{broken, failed, leader_changed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
 };
@@ -60,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) calls: Arc<Calls>,
+    /// The way to the other members.
+    pub(crate) links: Links,
     long_reads: Semaphore,
 }
 
@@ -71,7 +74,7 @@ impl Core {
         (auth, lessor): (Authenticator, Arc<Mutex<Lessor>>),
         (clock, metrics): (Clock, Arc<Metrics>),
         config: Config,
-        (cluster, member): (ClusterId, MemberId),
+        (cluster, member, links): (ClusterId, MemberId, Links),
     ) -> Self {
         let long_reads = Semaphore::new(LONG_READS_MAX);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -92,6 +95,7 @@ impl Core {
             stop,
             metrics,
             calls,
+            links,
             long_reads,
         }
     }
@@ -209,9 +213,9 @@ impl Core {
         .await
     }
 
-    /// How long a request may wait for the cluster. Source: etcd `ServerConfig.ReqTimeout`.
-    fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.config.election_timeout
+    /// How long a request may wait for the cluster.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.config.request_timeout()
     }
 
     /// Refuses what there is no room for, and has the alarm raised everywhere. Apply decides by the alarm alone.

@@ -2,6 +2,8 @@
 //!
 //! Source: etcd `server/etcdserver/api/membership`: the first 8 bytes, big-endian, of a SHA-1.
 
+use std::time::Duration;
+
 use raft::{ClusterId, MemberId};
 use sha1::{Digest, Sha1};
 
@@ -10,6 +12,11 @@ pub(crate) fn member_id(peer_urls: &[String], cluster_token: &str) -> MemberId {
     let mut urls = peer_urls.to_vec();
     urls.sort_unstable();
     MemberId(first_eight_bytes(&[urls.concat(), cluster_token.to_owned()].concat().into_bytes()))
+}
+
+/// The id of a member that is added to a cluster at a time since 1970: of its peer URLs in order, and the seconds.
+pub(crate) fn added_member_id(peer_urls: &[String], now: Duration) -> MemberId {
+    member_id(peer_urls, &now.as_secs().to_string())
 }
 
 /// The id of a new cluster: of its first members.

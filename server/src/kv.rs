@@ -6,7 +6,13 @@ use proto::etcdserverpb::{self as pb, kv_server::Kv, request_op};
 use store::{Answer, Command, Compact};
 use tonic::{Request, Response, Status};
 
-use crate::{auth::Caller, core::Core, range_stream, status::refused, wire};
+use crate::{
+    auth::Caller,
+    core::Core,
+    range_stream,
+    status::{not_for_learners, refused},
+    wire,
+};
 
 /// Keys read and written.
 #[derive(Clone, Debug)]
@@ -23,6 +29,9 @@ impl Kv for KvFace {
         let serializable = request.serializable;
         let range = wire::range(request)?;
         store::validate_range(&range).map_err(|refusal| refused(&refusal))?;
+        if !serializable && self.core.raft.is_learner() {
+            return Err(not_for_learners());
+        }
         if !serializable {
             self.core.confirm_read().await?;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use proto::etcdserverpb::{self as pb, lease_server::Lease};
-use store::{Access, Actor, Answer, Command, LeaseGrant, LeaseRevoke, Lessor, Renewal};
+use store::{Access, Actor, Answer, Command, LeaseGrant, LeaseRevoke};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -13,9 +13,9 @@ use types::LeaseId;
 use crate::{
     auth::Caller,
     core::Core,
-    expiry,
     kv::mismatched,
-    status::{auth_refused, not_confirmed, refused},
+    peers,
+    status::{auth_refused, refused},
 };
 
 /// Renewals of one stream that are made together, of those that have arrived.
@@ -119,7 +119,7 @@ impl Lease for LeaseFace {
         let Some(lease) = LeaseId::new(request.id).and_then(|id| self.core.view.lease(id)) else {
             return Ok(Response::new(unknown));
         };
-        let remaining = self.timed(|lessor| lessor.remaining(lease.id, self.core.clock.now()))?;
+        let remaining = peers::remaining(&self.core, Some(lease.id)).await?.first().map(|&(_, remaining)| remaining);
         let keys = if request.keys {
             let read = self.core.read(true, move |view| {
                 view.read_as(&actor, |access| view.may_see_lease(access, lease.id), |view| view.lease_keys(lease.id))
@@ -142,7 +142,7 @@ impl Lease for LeaseFace {
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         let actor = Caller::of(&request).actor();
         self.core.confirm_read().await?;
-        let ids = self.timed(Lessor::by_deadline)?;
+        let ids = peers::remaining(&self.core, None).await?.into_iter().map(|(id, _)| id).collect();
         let ids = if self.core.view.auth_is_enabled() { self.visible_leases(actor, ids).await? } else { ids };
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: Some(self.core.header(self.core.view.revision())),
@@ -156,15 +156,6 @@ impl LeaseFace {
         self.core.propose(&command, caller, &self.limits).await
     }
 
-    /// What the leader's clock says. One that leads since just now may not time leases yet, and then knows of none.
-    fn timed<T>(&self, ask: impl FnOnce(&Lessor) -> T) -> Result<T, Status> {
-        let lessor = self.core.lessor.lock();
-        if !lessor.is_leading() {
-            return Err(not_confirmed(&raft::ReadError::NoLeader));
-        }
-        Ok(ask(&lessor))
-    }
-
     /// These leases, for who may see the keys of all of them.
     async fn visible_leases(&self, actor: Actor, ids: Vec<LeaseId>) -> Result<Vec<LeaseId>, Status> {
         let read = self.core.read(true, move |view| {
@@ -176,21 +167,13 @@ impl LeaseFace {
     }
 }
 
-/// Renews leases, all of them after one round of questions whether this member still leads. An unknown one is no error,
-/// but has a TTL of 0; the revision is that before the renewal.
+/// Renews leases where they are timed. An unknown one is no error, but has a TTL of 0; the revision is that before the
+/// renewal.
 async fn keep_alive(core: &Core, ids: Vec<i64>) -> Result<Vec<pb::LeaseKeepAliveResponse>, Status> {
-    core.confirm_read().await?;
-    let header = Some(core.header(core.view.revision()));
-    let renew_all = |lessor: &mut Lessor| {
-        let now = core.clock.now();
-        let renew = |&id: &i64| match LeaseId::new(id).map(|lease| lessor.renew(lease, now)) {
-            Some(Renewal::Renewed(ttl)) => Ok(pb::LeaseKeepAliveResponse { header, id, ttl: seconds(ttl) }),
-            Some(Renewal::Gone) | None => Ok(pb::LeaseKeepAliveResponse { header, id, ttl: 0 }),
-            Some(Renewal::NotLeading) => Err(not_confirmed(&raft::ReadError::NoLeader)),
-        };
-        ids.iter().map(renew).collect()
-    };
-    expiry::renew_once_full(core, &ids, renew_all).await?
+    let renewed = peers::renew(core, ids.clone()).await?;
+    let header = Some(pb::ResponseHeader { revision: renewed.revision, ..core.header_without_revision() });
+    let answer = |(id, ttl)| pb::LeaseKeepAliveResponse { header, id, ttl };
+    Ok(ids.into_iter().zip(renewed.ttls).map(answer).collect())
 }
 
 /// Those leases that the caller may renew, up to the first that they may not: whoever renews a lease writes all of its

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ca::{LedgerCommand, Log, LogError, Outcome};
+use ca::{LedgerCommand, LedgerView, Log, LogError, Outcome};
 use raft::ProposeError;
 
 use crate::{
@@ -25,6 +25,19 @@ impl Log for LedgerLog {
             }
             Err(ProposeError::Busy) => Err(LogError::Busy),
             Err(error) => Err(LogError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// Keeps the ledger's time near this member's clock while it leads.
+pub(crate) async fn keep_time(core: Arc<Core>, ledger: LedgerView) {
+    let mut leadership = core.raft.leadership();
+    // It ends with the log.
+    while leadership.wait_for(|leadership| leadership.acting).await.is_ok() {
+        let log = Arc::new(LedgerLog(Arc::clone(&core)));
+        tokio::select! {
+            () = ca::keep_time(log, ledger.clone()) => {}
+            lost = leadership.wait_for(|leadership| !leadership.acting) => drop(lost),
         }
     }
 }

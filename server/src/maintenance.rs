@@ -6,6 +6,7 @@ use proto::etcdserverpb::{
     self as pb, AlarmType, alarm_request::AlarmAction, downgrade_request::DowngradeAction,
     maintenance_server::Maintenance,
 };
+use raft::{ChangeError, MemberId};
 use store::{Alarm, AlarmAnswer, AlarmChange, AlarmKind, Answer, Command};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +21,7 @@ use crate::{
     snapshot::{self, Snapshots},
     status::{
         bad_leader_transferee, broken, downgrades_by_export, invalid_downgrade_version, no_downgrade_in_progress,
-        not_leader, unknown_enum, unknown_method, wrong_downgrade_version_format,
+        not_changed, not_leader, unknown_enum, unknown_method, wrong_downgrade_version_format,
     },
 };
 
@@ -54,7 +55,7 @@ impl Maintenance for MaintenanceFace {
             raft_applied_index: raft.applied_index,
             errors: no_leader.into_iter().chain(alarms).collect(),
             db_size_in_use: bytes(in_use),
-            is_learner: false,
+            is_learner: core.raft.is_learner(),
             storage_version: ETCD_API_VERSION.to_owned(),
             db_size_quota: core.space.quota_bytes().map_or(-1, bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -109,7 +110,7 @@ impl Maintenance for MaintenanceFace {
         }))
     }
 
-    /// A cluster of one has one leader.
+    /// The leader alone lets another member lead, as in etcd.
     async fn move_leader(
         &self,
         request: Request<pb::MoveLeaderRequest>,
@@ -118,8 +119,12 @@ impl Maintenance for MaintenanceFace {
         if leader != Some(member) {
             return Err(not_leader());
         }
-        if request.into_inner().target_id != member.0 {
-            return Err(bad_leader_transferee());
+        let target = MemberId(request.into_inner().target_id);
+        if target != member {
+            self.core.raft.transfer(target).await.map_err(|error| match error {
+                ChangeError::NotFound(_) | ChangeError::NotVoter(_) => bad_leader_transferee(),
+                error => not_changed(&error),
+            })?;
         }
         Ok(Response::new(pb::MoveLeaderResponse::default()))
     }

@@ -2,44 +2,56 @@
 
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
-use ca::Ledger;
+use ca::{AuthorityError, Issuer, Ledger, MemberAuthority, Time};
 use engine::{Engine, Home, Options};
 use parking_lot::Mutex;
 use proto::etcdserverpb::{
     auth_server::AuthServer, cluster_server::ClusterServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer,
 };
+use proto::member::{
+    membership_server::{Membership, MembershipServer},
+    peers_server::PeersServer,
+};
 use proto::{v3electionpb::election_server::ElectionServer, v3lockpb::lock_server::LockServer};
-use raft::{Raft, RaftError};
+use raft::{ChangeError, ClusterId, Formation, MemberId, Raft, RaftError};
+use rustls::ServerConfig;
 use store::{Lessor, Store, Sweeper};
+use tls::CredentialsError;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
+use types::TrustDomain;
 
 use crate::{
     Config,
     auth::{AuthFace, Authenticator, Gates, KeyError, Side, SimpleTokens},
     clock::Clock,
-    cluster::{self, ClusterFace},
+    cluster::ClusterFace,
     compactor,
     core::Core,
+    custody::{member_custody, workload_custody},
     damage,
     election::ElectionFace,
     expiry,
     http::{self, Access, HttpFace, Serves},
-    ids,
+    identity::IdentityError,
+    joining::JoiningFace,
     kv::KvFace,
     lease::LeaseFace,
-    ledger::LedgerLog,
+    ledger::{self, LedgerLog},
     lock::LockFace,
     machine::{self, StateMachine},
     maintenance::MaintenanceFace,
     metrics::{GrpcFace, Metrics},
+    peers::{Guarded, Links, PeerDialer, PeerSecurity, PeersFace, members_of},
+    promote, publish,
     session::Sessions,
     settle,
     snapshot::{self, SnapshotError, Snapshots},
     space::{self, Space},
+    start::{self, Beginning},
     unary::KvService,
     watch::{WatchFace, WatchServer},
 };
@@ -82,12 +94,60 @@ pub enum ServerError {
     /// No agreement is possible with what is on disk, or no more.
     #[error(transparent)]
     Raft(#[from] RaftError),
+    /// Who the data directory is can not be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An authority's keys can not be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Certificates can not be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The keys in the data directory are another cluster's.
+    #[error("the data directory has the authority of {found}, and this is a member of {ours}")]
+    ForeignAuthority {
+        /// Whose they are.
+        found: TrustDomain,
+        /// Whose they should be.
+        ours: TrustDomain,
+    },
+    /// Members speak TLS alone.
+    #[error("a cluster of several members needs certificates that its members know one another by")]
+    NoPeerCertificates,
+    /// The cluster knows no member with this one's addresses.
+    #[error("cluster {cluster} has no member at {}: add it first, by 'meshstore member add'", .peer_urls.join(","))]
+    NotAdded {
+        /// The cluster that was asked.
+        cluster: ClusterId,
+        /// The addresses.
+        peer_urls: Vec<String>,
+    },
+    /// Nobody told which member this is.
+    #[error("no member of the cluster answers at {}", .asked.join(","))]
+    Unanswered {
+        /// Who was asked.
+        asked: Vec<String>,
+    },
+    /// The log does not know the member whose log it is.
+    #[error("the member is not in its own cluster's log")]
+    Unplaced,
     /// The cluster did not take what this member is.
     #[error("cannot tell the cluster of this member: {0}")]
-    Unpublished(String),
+    Unpublished(#[from] ChangeError),
     /// What is on the disk is not what was written there. Says where, and what to do.
     #[error("{0}")]
     Damaged(String),
+}
+
+/// What stands behind the peer port.
+#[derive(Debug)]
+pub struct PeerPort {
+    /// Lets in members of this cluster alone.
+    pub tls: Arc<ServerConfig>,
+    /// Its certificates name members by SPIFFE ID.
+    pub proves_members: bool,
+    /// What members ask.
+    pub routes: Routes,
 }
 
 /// A running member. Stop it with [`Member::shutdown`]; dropping it leaves the disk as a crash would.
@@ -98,6 +158,7 @@ pub struct Member {
     ledger: ca::LedgerView,
     snapshots: Snapshots,
     methods: Arc<http::Methods>,
+    security: Option<PeerSecurity>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -112,8 +173,8 @@ impl Member {
 
     async fn start_on(config: Config) -> Result<Self, ServerError> {
         make_private(&config.data_dir)?;
-        let member = ids::member_id(&config.advertise_peer_urls, &config.cluster_token);
-        let cluster = ids::cluster_id(&[member]);
+        let Beginning { identity, formation, security } = start::begin(&config).await?;
+        let (cluster, member) = (identity.cluster(), identity.member());
         let state = open_state(config.data_dir.join(STATE))?;
         let log = open(config.data_dir.join("log"), raft::SPACES)?;
 
@@ -133,7 +194,12 @@ impl Member {
             Arc::clone(&metrics),
         );
         let guards_mesh = machine.founded();
-        let raft = Raft::start(raft_config(&config, cluster, member), log, machine, Arc::new(raft::Alone)).await?;
+        let raft_config = raft_config(&config, cluster, member, formation);
+        let dialer = security.clone().map(|security| PeerDialer::new(security, raft_config.clone()));
+        let raft = match &dialer {
+            Some(dialer) => Raft::start(raft_config, log, machine, Arc::new(dialer.clone())).await?,
+            None => Raft::start(raft_config, log, machine, Arc::new(raft::Alone)).await?,
+        };
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
         let folder = Some(config.data_dir.clone());
@@ -148,10 +214,13 @@ impl Member {
             (auth, lessor),
             (clock, Arc::clone(&metrics)),
             config,
-            (cluster, member),
+            (cluster, member, Links::new(dialer)),
         ));
-        let published = cluster::publish(&core).await;
-        published.map_err(|status| ServerError::Unpublished(status.message().to_owned()))?;
+        if core.raft.leadership().borrow().acting {
+            publish::once(&core, &identity).await.map_err(|error| error.map_or(ServerError::Unplaced, Into::into))?;
+        }
+        let publish = tokio::spawn(publish::run(Arc::clone(&core), identity, core.stop.clone()));
+        let promote = tokio::spawn(promote::run(Arc::clone(&core), core.stop.clone()));
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
         let settle = tokio::spawn(settle::run(Arc::clone(&core), core.stop.clone()));
         let compactor = tokio::spawn(compactor::run(Arc::clone(&core), core.stop.clone()));
@@ -159,9 +228,17 @@ impl Member {
         let stop = core.stop.clone();
         let leaders = tokio::spawn(async move { metrics.watch_leaders(leadership, stop).await });
         let sweep = tokio::spawn(sweep(sweeper, core.stop.clone()));
-        let background = vec![expiry, settle, compactor, space, sweep, leaders];
+        let mut background = vec![publish, promote, expiry, settle, compactor, space, sweep, leaders];
+        if let Some(security) = security.clone() {
+            let stop = core.stop.clone();
+            let fresh = async move {
+                let _stopped = stop.run_until_cancelled(security.keep_fresh()).await;
+            };
+            background.push(tokio::spawn(fresh));
+        }
         let methods = Arc::new(http::Methods::new());
-        Ok(Self { core, state, ledger: ledger_view, methods, snapshots: Snapshots::default(), background })
+        let snapshots = Snapshots::default();
+        Ok(Self { core, state, ledger: ledger_view, methods, snapshots, security, background })
     }
 
     /// etcd's services, as the client port offers them.
@@ -218,6 +295,39 @@ impl Member {
             .into_routes()
     }
 
+    /// What the other members reach; `None` for a member that has nothing to prove itself by.
+    ///
+    /// # Errors
+    /// [`ServerError::Credentials`] if its certificates can not be used.
+    pub fn peer_port(&self) -> Result<Option<PeerPort>, ServerError> {
+        let Some(security) = &self.security else { return Ok(None) };
+        let peers = PeersServer::new(PeersFace(Arc::clone(&self.core)));
+        let routes = Routes::new(Guarded::new(security, self.core.raft.service()))
+            .add_service(Guarded::new(security, peers));
+        let proves_members = matches!(security, PeerSecurity::Own { .. });
+        Ok(Some(PeerPort { tls: security.server_config()?, proves_members, routes }))
+    }
+
+    /// Makes the authority by which members know one another, unless there is one. It is used from the next start on.
+    ///
+    /// # Errors
+    /// [`ServerError::Authority`] if its keys can not be written, or are another cluster's.
+    pub fn found_member_authority(&self) -> Result<(), ServerError> {
+        let custody = member_custody(&self.core.config.data_dir);
+        MemberAuthority::found(&custody, &members_of(self.core.cluster), Time::now())?;
+        Ok(())
+    }
+
+    /// Keeps the ledger's time near this member's clock while it leads, until dropped.
+    pub fn keep_ledger_time(&self) -> impl Future<Output = ()> + Send + 'static {
+        ledger::keep_time(Arc::clone(&self.core), self.ledger.clone())
+    }
+
+    /// How the cluster grows, for the mesh port: the administrator invites, and who is invited joins.
+    pub fn membership(&self, issuer: Arc<Issuer>) -> MembershipServer<impl Membership> {
+        MembershipServer::new(JoiningFace::new(Arc::clone(&self.core), issuer))
+    }
+
     /// The CA's ledger as this member has applied it.
     pub fn ledger(&self) -> ca::LedgerView {
         self.ledger.clone()
@@ -236,7 +346,7 @@ impl Member {
         }
     }
 
-    /// Ends all streams, refuses what is new, and returns when all is on disk.
+    /// Ends all streams, refuses what is new, lets another member lead, and returns when all is on disk.
     ///
     /// # Errors
     /// What had stopped the member before.
@@ -255,12 +365,12 @@ impl Member {
     }
 
     /// The member's id.
-    pub fn id(&self) -> raft::MemberId {
+    pub fn id(&self) -> MemberId {
         self.core.member
     }
 
     /// The cluster's id.
-    pub fn cluster_id(&self) -> raft::ClusterId {
+    pub fn cluster_id(&self) -> ClusterId {
         self.core.cluster
     }
 
@@ -293,8 +403,10 @@ async fn sweep(sweeper: Sweeper, stop: CancellationToken) {
     }
 }
 
-fn raft_config(config: &Config, cluster: raft::ClusterId, member: raft::MemberId) -> raft::Config {
+fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation: Formation) -> raft::Config {
     raft::Config {
+        formation,
+        patience: config.request_timeout(),
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
         snapshot_every_entries: config.snapshot_count,

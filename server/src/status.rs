@@ -2,7 +2,7 @@
 //!
 //! Source: etcd `api/v3rpc/rpctypes/error.go`.
 
-use raft::{ProposeError, ReadError};
+use raft::{ChangeError, ProposeError, ReadError};
 use store::{AuthRefusal, Failure, Refusal};
 use tonic::Status;
 use tracing::error;
@@ -95,7 +95,7 @@ pub(crate) fn broken(error: &engine::EngineError) -> Status {
 /// A write that has no answer.
 pub(crate) fn not_proposed(error: &ProposeError) -> Status {
     match error {
-        ProposeError::NoLeader => Status::unavailable("etcdserver: no leader"),
+        ProposeError::NoLeader => no_leader(),
         ProposeError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ProposeError::TooLarge { .. } => Status::invalid_argument("etcdserver: request is too large"),
         ProposeError::Unknown => {
@@ -108,7 +108,7 @@ pub(crate) fn not_proposed(error: &ProposeError) -> Status {
 /// A read that could not be made linearizable.
 pub(crate) fn not_confirmed(error: &ReadError) -> Status {
     match error {
-        ReadError::NoLeader => Status::unavailable("etcdserver: no leader"),
+        ReadError::NoLeader => no_leader(),
         ReadError::NoQuorum => Status::unavailable("etcdserver: request timed out"),
         ReadError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ReadError::Stopped => Status::unavailable("etcdserver: server stopped"),
@@ -118,6 +118,53 @@ pub(crate) fn not_confirmed(error: &ReadError) -> Status {
 /// Another member leads now.
 pub(crate) fn leader_changed() -> Status {
     Status::unavailable("etcdserver: leader changed")
+}
+
+/// A change of the members that was not made, or may not have been.
+pub(crate) fn not_changed(error: &ChangeError) -> Status {
+    match error {
+        ChangeError::NoLeader => no_leader(),
+        ChangeError::Unknown => timed_out(),
+        ChangeError::InProgress => too_many_requests(),
+        ChangeError::Exists(_) => Status::failed_precondition("etcdserver: member ID already exist"),
+        ChangeError::NotFound(_) | ChangeError::Removed(_) => Status::not_found("etcdserver: member not found"),
+        ChangeError::NotLearner(_) => not_a_learner(),
+        ChangeError::NotVoter(_) => bad_leader_transferee(),
+        ChangeError::NotReady { .. } => {
+            Status::failed_precondition("etcdserver: can only promote a learner member which is in sync with leader")
+        }
+        ChangeError::WouldLoseQuorum => not_enough_started_members(),
+        ChangeError::Invalid(reason) => Status::invalid_argument(format!("etcdserver: {reason}")),
+        ChangeError::Stopped => server_stopped(),
+    }
+}
+
+/// Nobody leads, as far as this member knows.
+pub(crate) fn no_leader() -> Status {
+    Status::unavailable("etcdserver: no leader")
+}
+
+/// A learner that is to stay one, where there are enough of them.
+pub(crate) fn too_many_learners() -> Status {
+    Status::failed_precondition("etcdserver: too many learner members in cluster")
+}
+
+/// A request that a member without a vote does not answer.
+pub(crate) fn not_for_learners() -> Status {
+    Status::failed_precondition("etcdserver: rpc not supported for learner")
+}
+
+/// A member that is to be added where no peer port is open.
+pub(crate) fn no_way_to_members() -> Status {
+    Status::failed_precondition(
+        "etcdserver: this member has no way to others: bootstrap it by 'meshstore cluster bootstrap', or give \
+         --peer-cert-file, --peer-key-file and --peer-trusted-ca-file; and --initial-advertise-peer-urls https://HOST:2380",
+    )
+}
+
+/// More renewals in one message than members ask of one another.
+pub(crate) fn too_many_at_once() -> Status {
+    Status::invalid_argument("too many leases at once")
 }
 
 /// A request that waited longer than the server lets it.

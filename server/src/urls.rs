@@ -10,6 +10,11 @@ pub(crate) fn peer_urls(urls: &[String]) -> Option<Vec<String>> {
     (!urls.is_empty() && urls.iter().all(|url| is_peer_url(url))).then_some(urls)
 }
 
+/// Whether TLS is spoken there.
+pub(crate) fn is_secure(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
 fn is_peer_url(url: &str) -> bool {
     let Some((scheme, authority)) = url.split_once("://") else { return false };
     let Some((host, port)) = authority.rsplit_once(':') else { return false };

@@ -3,6 +3,8 @@
 mod files;
 mod render;
 
+pub(crate) use render::{pretty, yaml};
+
 use super::failure::{Exit, Failure};
 use client::{
     Client, ClientError, Config,
@@ -40,6 +42,11 @@ pub(crate) fn server_id(trust_domain: TrustDomain) -> SpiffeId {
 }
 
 impl Administration {
+    /// The first of the mesh ports that are named.
+    pub(crate) fn first_endpoint(&self) -> String {
+        self.mesh_endpoint.split(',').next().unwrap_or_default().to_owned()
+    }
+
     /// A client with the administrator's certificate, of a server that proves to be one of the mesh's.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let folder = self.credentials.as_ref().ok_or_else(|| {

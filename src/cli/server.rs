@@ -8,6 +8,7 @@ mod file;
 mod founding;
 mod history;
 mod member;
+mod peers;
 mod ports;
 mod security;
 mod users;
@@ -17,6 +18,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use absent::AbsentFlags;
 use founding::FoundingFlags;
 pub(crate) use member::MemberFlags;
+use peers::PeerFlags;
 use ports::PortFlags;
 use security::SecurityFlags;
 use users::AuthFlags;
@@ -26,10 +28,13 @@ use crate::member::{self as running, Purpose, Settings};
 
 /// Runs one member: the store, and with a trust domain the mesh's authority and control plane.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples: a single member on loopback; one that other machines reach; one told by etcd's file
+#[command(after_help = "Examples: a single member on loopback; one that other machines reach; one of three, etcd's way; one told by etcd's file
   meshstore server
   meshstore server --data-dir /var/lib/meshstore --listen-client-urls https://10.0.0.1:2379 \\
       --cert-file server.crt --key-file server.key --trusted-ca-file clients.crt --listen-mesh-addr 10.0.0.1:15012
+  meshstore server --name a --initial-cluster a=https://10.0.0.1:2380,b=https://10.0.0.2:2380,c=https://10.0.0.3:2380 \\
+      --initial-advertise-peer-urls https://10.0.0.1:2380 \\
+      --peer-cert-file peer.crt --peer-key-file peer.key --peer-trusted-ca-file peers.crt
   meshstore server --config-file etcd.conf.yml
 
 Each flag can also be given as ETCD_ and its name: ETCD_DATA_DIR.")]
@@ -43,6 +48,8 @@ pub(crate) struct Args {
     auth: AuthFlags,
     #[command(flatten)]
     founding: FoundingFlags,
+    #[command(flatten)]
+    peers: PeerFlags,
     #[command(flatten)]
     ports: PortFlags,
     #[command(flatten)]
@@ -71,16 +78,19 @@ impl Args {
 
     /// Lays the flags over the defaults.
     fn resolve(self) -> Result<Settings, Failure> {
-        let Self { member: flags, founding, ports, security, auth, absent: AbsentFlags, .. } = self;
+        let Self { member: flags, founding, peers, ports, security, auth, absent: AbsentFlags, .. } = self;
         let client_cert_auth = security.demands_certificates();
         let client_tls = security.resolve()?;
         let listeners = ports.listeners(client_tls.is_some())?;
-        ports.check_peer_urls()?;
         let mut member = flags.resolve();
         let mode = flags.auto_compaction_mode.unwrap_or_default();
         member.store.auto_compaction = history::kept(mode, flags.auto_compaction_retention.as_deref())?;
         member.auth = auth.resolve(client_cert_auth);
-        founding.check(&member)?;
+        member.peer_files = peers.files()?;
+        peers.urls().iter().try_for_each(|url| ports::check_peer_url(url))?;
+        let listen = peers.listen(&member.advertise_peer_urls);
+        let listen_peers = listen.iter().map(|url| ports::peer_address(url)).collect::<Result<_, _>>()?;
+        let mut member = founding.resolve(member)?;
         let clients: Vec<_> =
             listeners.iter().filter(|one| one.purpose != Purpose::Probes).map(|one| one.address).collect();
         if let Some(urls) = advertised(flags.advertise_client_urls, ports.listen_client_urls.clone(), &clients)? {
@@ -90,6 +100,8 @@ impl Args {
         Ok(Settings {
             member,
             listeners,
+            listen_peers,
+            demands_peer_port: peers.is_asked_for(),
             client_tls,
             access: ports.access(),
             gateway: ports.gateway(),

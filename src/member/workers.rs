@@ -89,6 +89,20 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// Serves on the runtime that it runs on, and nowhere else, until `stop`.
+///
+/// # Errors
+/// If the listener failed.
+pub(super) async fn serve_here(
+    faces: Faces,
+    listener: TcpListener,
+    security: Security,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    listener.set_nonblocking(true)?;
+    Worker { faces, security, limits: Limits::default(), keeping: Keeping::default(), stop }.accept(listener).await
+}
+
 /// One thread's part of a listener's limits.
 fn share(limits: Limits, count: usize) -> Limits {
     let part = |limit: usize| limit.div_ceil(count);

@@ -1,5 +1,6 @@
 //! Starting and killing real processes.
 
+mod cluster;
 mod mesh;
 mod process;
 mod server;
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::{mesh::Mesh, process::Process, server::Server};
+pub(crate) use self::{cluster::Cluster, mesh::Mesh, process::Process, server::Server};
 
 /// Longest wait for a condition.
 const DEADLINE: Duration = Duration::from_mins(1);

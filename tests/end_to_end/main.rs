@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod cluster;
 mod crash;
 mod demo;
 mod differential;

@@ -8,6 +8,7 @@
 //! - The root signs the issuing certificate when the keys are made, and nothing else; its key may be taken away.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -34,7 +35,7 @@ use crate::{
 const DAY: Duration = Duration::from_hours(24);
 /// The root outlives every issuing certificate by far; the issuing one lives as long as there is no rotation to replace
 /// it within.
-const ROOT_LIFE: Duration = DAY.saturating_mul(3650);
+pub(super) const ROOT_LIFE: Duration = DAY.saturating_mul(3650);
 const ISSUING_LIFE: Duration = DAY.saturating_mul(365);
 /// How much earlier than they are made the certificates are valid.
 const BACKDATE: Duration = Duration::from_mins(1);
@@ -50,6 +51,25 @@ const NONCE_BYTES: usize = 12;
 const KEK_BYTES: usize = 32;
 /// Longest file that is read, bytes.
 const FILE_BYTES_MAX: usize = 16 << 10;
+
+/// What another member needs to sign as this one does: the issuing key, and the certificates above. The root's key stays
+/// where it is. For an authenticated and encrypted channel only; the key is cleared when this is dropped, and never
+/// printed.
+#[derive(Clone)]
+pub struct Handover {
+    /// The root's certificate, DER.
+    pub root: Bytes,
+    /// The issuing certificate, DER.
+    pub issuing: Bytes,
+    /// The issuing key, PKCS#8.
+    pub issuing_key: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handover([redacted])")
+    }
+}
 
 /// Where the authority's keys are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +97,18 @@ impl Custody {
     /// # Errors
     /// [`AuthorityError::TrustDomain`] if those that are there are another trust domain's; else the disk's.
     pub fn found(&self, trust_domain: &TrustDomain, now: Time) -> Result<Genesis, AuthorityError> {
+        self.found_for(trust_domain, now, ISSUING_LIFE)
+    }
+
+    /// The same with an issuing certificate of this life.
+    pub(super) fn found_for(
+        &self,
+        trust_domain: &TrustDomain,
+        now: Time,
+        issuing_life: Duration,
+    ) -> Result<Genesis, AuthorityError> {
         if !self.exists() {
-            self.make(trust_domain, now)?;
+            self.make(trust_domain, now, issuing_life)?;
         }
         let genesis = self.genesis()?;
         if genesis.trust_domain == *trust_domain {
@@ -90,15 +120,44 @@ impl Custody {
 
     /// Unseals the issuing key.
     pub(super) fn issuing_key(&self) -> Result<EcdsaKeyPair, AuthorityError> {
+        let pkcs8 = self.issuing_pkcs8()?;
+        let malformed = |_| AuthorityError::Content { path: self.dir.join(ISSUING_KEY), expected: "a P-256 key" };
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8).map_err(malformed)
+    }
+
+    fn issuing_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
         check_dir(&self.dir)?;
-        let path = self.dir.join(ISSUING_KEY);
-        let pkcs8 = unseal(&self.read_kek()?, ISSUING_KEY, &path)?;
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8)
-            .map_err(|_| AuthorityError::Content { path, expected: "a P-256 key" })
+        unseal(&self.read_kek()?, ISSUING_KEY, &self.dir.join(ISSUING_KEY))
+    }
+
+    /// Unseals what another member is to be given.
+    pub fn hand_over(&self) -> Result<Handover, AuthorityError> {
+        let Genesis { root, issuing, .. } = self.genesis()?;
+        Ok(Handover { root, issuing, issuing_key: self.issuing_pkcs8()? })
+    }
+
+    /// Seals here what another member has handed over. What an interrupted try left is replaced; keys that are in use
+    /// are not.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Content`] if key and certificates do not belong together; else the disk's.
+    pub fn take_over(&self, given: &Handover) -> Result<(), AuthorityError> {
+        let malformed = || AuthorityError::Content { path: self.dir.clone(), expected: "an authority's keys" };
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &given.issuing_key);
+        let (_, key) = public_half(&key.map_err(|_| malformed())?)?;
+        if IssuerFacts::of(&given.issuing).is_none_or(|facts| facts.key != key) {
+            return Err(malformed());
+        }
+        let kek = self.make_kek()?;
+        self.appear(|building| {
+            write_new(&building.join(ROOT_CERTIFICATE), &given.root)?;
+            write_new(&building.join(ISSUING_CERTIFICATE), &given.issuing)?;
+            write_new(&building.join(ISSUING_KEY), &seal(&kek, ISSUING_KEY, &given.issuing_key)?)
+        })
     }
 
     /// What the certificates say. They are public; what matters of them is in the ledger.
-    fn genesis(&self) -> Result<Genesis, AuthorityError> {
+    pub(super) fn genesis(&self) -> Result<Genesis, AuthorityError> {
         check_dir(&self.dir)?;
         let read = |name| read_private(&self.dir.join(name)).map(|bytes| Bytes::copy_from_slice(&bytes));
         let (root, issuing) = (read(ROOT_CERTIFICATE)?, read(ISSUING_CERTIFICATE)?);
@@ -116,19 +175,26 @@ impl Custody {
         })
     }
 
-    fn make(&self, trust_domain: &TrustDomain, now: Time) -> Result<(), AuthorityError> {
+    fn make(&self, trust_domain: &TrustDomain, now: Time, issuing_life: Duration) -> Result<(), AuthorityError> {
         let kek = self.make_kek()?;
         let (root_key, root_pkcs8) = generate()?;
         let (issuing_key, issuing_pkcs8) = generate()?;
-        let certificate = |tier| authority_certificate(tier, trust_domain, now, &root_key, &issuing_key);
+        let certificate =
+            |tier, life| authority_certificate((tier, life), trust_domain, now, &root_key, &issuing_key);
+        self.appear(|building| {
+            write_new(&building.join(ROOT_CERTIFICATE), &certificate(Tier::Root, ROOT_LIFE)?)?;
+            write_new(&building.join(ISSUING_CERTIFICATE), &certificate(Tier::Issuing, issuing_life)?)?;
+            write_new(&building.join(ROOT_KEY), &seal(&kek, ROOT_KEY, root_pkcs8.as_ref())?)?;
+            write_new(&building.join(ISSUING_KEY), &seal(&kek, ISSUING_KEY, issuing_pkcs8.as_ref())?)
+        })
+    }
 
+    /// Makes the folder whole or not at all.
+    fn appear(&self, fill: impl FnOnce(&Path) -> Result<(), AuthorityError>) -> Result<(), AuthorityError> {
         let building = self.dir.with_extension("new");
         remove_leftover(&building)?;
         make_dir(&building)?;
-        write_new(&building.join(ROOT_CERTIFICATE), &certificate(Tier::Root)?)?;
-        write_new(&building.join(ISSUING_CERTIFICATE), &certificate(Tier::Issuing)?)?;
-        write_new(&building.join(ROOT_KEY), &seal(&kek, ROOT_KEY, root_pkcs8.as_ref())?)?;
-        write_new(&building.join(ISSUING_KEY), &seal(&kek, ISSUING_KEY, issuing_pkcs8.as_ref())?)?;
+        fill(&building)?;
         sync_dir(&building)?;
         fs::rename(&building, &self.dir).map_err(io_error(&self.dir))?;
         sync_parent(&self.dir)
@@ -173,15 +239,15 @@ impl IssuerFacts {
 }
 
 fn authority_certificate(
-    tier: Tier,
+    (tier, life): (Tier, Duration),
     trust_domain: &TrustDomain,
     now: Time,
     root: &EcdsaKeyPair,
     issuing: &EcdsaKeyPair,
 ) -> Result<Vec<u8>, AuthorityError> {
-    let (subject, life) = match tier {
-        Tier::Root => (root, ROOT_LIFE),
-        Tier::Issuing => (issuing, ISSUING_LIFE),
+    let subject = match tier {
+        Tier::Root => root,
+        Tier::Issuing => issuing,
     };
     let (spki, subject_key) = public_half(subject)?;
     let (_, root_key) = public_half(root)?;

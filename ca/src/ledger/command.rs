@@ -25,11 +25,43 @@ pub enum LedgerCommand {
     CreateToken(CreateToken),
     /// Orders a certificate.
     Issue(Issue),
+    /// Makes an invitation of a new member known.
+    Invite(Invite),
+    /// Consumes an invitation.
+    Admit(Admit),
     /// Moves the ledger's time towards the leader's clock, so that it follows where nothing is issued.
     Tick {
         /// The leader's clock.
         time: Time,
     },
+}
+
+/// An invitation of a new member, known by the hash of its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// The proposer's clock.
+    pub time: Time,
+    /// SHA-256 of the secret's text.
+    pub token_hash: [u8; 32],
+    /// The name that the new member must bear.
+    pub name: String,
+    /// Whether it stays without a vote until somebody promotes it.
+    pub learner: bool,
+    /// From when on it is worthless.
+    pub expires: Time,
+}
+
+/// What an invitation's bearer becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admit {
+    /// The proposer's clock.
+    pub time: Time,
+    /// SHA-256 of the secret's text.
+    pub token_hash: [u8; 32],
+    /// Drawn by the bearer, so that its repeated request is known.
+    pub nonce: [u8; 32],
+    /// The member that it is to be.
+    pub member: u64,
 }
 
 /// The authority's public half.
@@ -119,6 +151,12 @@ impl LedgerCommand {
             Self::Tick { time } => {
                 out.byte(3).time(*time);
             }
+            Self::Invite(Invite { time, token_hash, name, learner, expires }) => {
+                out.byte(4).time(*time).array(token_hash).text(name).byte((*learner).into()).time(*expires);
+            }
+            Self::Admit(Admit { time, token_hash, nonce, member }) => {
+                out.byte(5).time(*time).array(token_hash).array(nonce).u64(*member);
+            }
         }
         out.finish()
     }
@@ -139,6 +177,19 @@ impl LedgerCommand {
             }),
             2 => Self::Issue(Issue::read(&mut input)?),
             3 => Self::Tick { time: input.time()? },
+            4 => Self::Invite(Invite {
+                time: input.time()?,
+                token_hash: input.array()?,
+                name: input.text()?,
+                learner: input.flag()?,
+                expires: input.time()?,
+            }),
+            5 => Self::Admit(Admit {
+                time: input.time()?,
+                token_hash: input.array()?,
+                nonce: input.array()?,
+                member: input.u64()?,
+            }),
             _ => return Err(input.error()),
         };
         input.finish()?;

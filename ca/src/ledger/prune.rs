@@ -24,6 +24,11 @@ impl Ledger {
             self.rows.delete(batch, token);
             self.rows.delete(batch, expiry.to_vec());
         }
+        for expiry in self.expired(key::INVITATION_EXPIRY, time)? {
+            let invitation = [&[key::INVITATION], key::after_time(&expiry)].concat();
+            self.rows.delete(batch, invitation);
+            self.rows.delete(batch, expiry.to_vec());
+        }
         for expiry in self.expired(key::ISSUED_EXPIRY, time.minus(GRACE))? {
             self.forget_issued(batch, Place::decode(key::after_time(&expiry))?)?;
             self.rows.delete(batch, expiry.to_vec());

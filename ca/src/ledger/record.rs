@@ -164,9 +164,11 @@ pub(super) mod key {
     pub(in crate::ledger) const HEAD: &[u8] = b"h";
     pub(in crate::ledger) const GENESIS: &[u8] = b"g";
     pub(in crate::ledger) const ISSUED: u8 = b'i';
-    /// Expiry rows of tokens and of certificates, each ordered by time.
+    /// Expiry rows of tokens, certificates and invitations, each ordered by time.
     pub(in crate::ledger) const TOKEN_EXPIRY: u8 = b'x';
     pub(in crate::ledger) const ISSUED_EXPIRY: u8 = b'y';
+    pub(in crate::ledger) const INVITATION_EXPIRY: u8 = b'z';
+    pub(in crate::ledger) const INVITATION: u8 = b'm';
 
     fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
         [&[kind], &parts.concat()[..]].concat()
@@ -190,6 +192,14 @@ pub(super) mod key {
 
     pub(in crate::ledger) fn token_expiry(expires: Time, hash: &[u8; 32]) -> Vec<u8> {
         join(TOKEN_EXPIRY, &[&expires.get().to_be_bytes(), hash])
+    }
+
+    pub(in crate::ledger) fn invitation(hash: &[u8; 32]) -> Vec<u8> {
+        join(INVITATION, &[hash])
+    }
+
+    pub(in crate::ledger) fn invitation_expiry(expires: Time, hash: &[u8; 32]) -> Vec<u8> {
+        join(INVITATION_EXPIRY, &[&expires.get().to_be_bytes(), hash])
     }
 
     pub(in crate::ledger) fn issued_expiry(not_after: Time, place: Place) -> Vec<u8> {

@@ -251,6 +251,43 @@ fn a_reopened_ledger_goes_on_where_it_stood() {
     assert_eq!(view.tree_head().unwrap().size, 3);
 }
 
+fn invite(hash: u8, at: u64, expires: u64) -> LedgerCommand {
+    let (time, expires) = (time(at), time(expires));
+    LedgerCommand::Invite(Invite { time, token_hash: [hash; 32], name: "b".to_owned(), learner: false, expires })
+}
+
+fn admit(hash: u8, nonce: u8, member: u64, at: u64) -> LedgerCommand {
+    LedgerCommand::Admit(Admit { time: time(at), token_hash: [hash; 32], nonce: [nonce; 32], member })
+}
+
+#[test]
+fn an_invitation_admits_one_member() {
+    let (log, view) = founded();
+    log.apply_one(invite(1, START, START + 3600)).unwrap();
+    assert_eq!(log.apply_one(invite(1, START, START + 3600)), Err(Refusal::TokenExists));
+    assert_eq!(view.open_invitations().unwrap().len(), 1);
+    assert_eq!(log.apply_one(admit(2, 1, 7, START)), Err(Refusal::TokenUnknown));
+    assert_eq!(log.apply_one(admit(1, 1, 7, START)), Ok(LedgerAnswer::Admitted(7)));
+    assert_eq!(log.apply_one(admit(1, 1, 8, START)), Ok(LedgerAnswer::Admitted(7)), "the reply was lost");
+    assert_eq!(log.apply_one(admit(1, 2, 8, START)), Err(Refusal::TokenUsed));
+    assert_eq!(view.open_invitations().unwrap(), []);
+    wait_until(&log, START + 3601);
+    assert_eq!(log.apply_one(admit(1, 1, 7, START)), Err(Refusal::TokenUnknown), "pruned since it expired");
+}
+
+#[test]
+fn an_expired_or_nameless_invitation_is_none() {
+    let (log, view) = founded();
+    log.apply_one(invite(1, START, START + 60)).unwrap();
+    assert_eq!(log.apply_one(admit(1, 1, 7, START + 60)), Err(Refusal::TokenExpired));
+    assert_eq!(log.apply_one(invite(2, START, START)), Err(Refusal::Malformed("invitation expiry")));
+    let LedgerCommand::Invite(nameless) = invite(3, START, START + 60) else { panic!("an invitation") };
+    let nameless = LedgerCommand::Invite(Invite { name: String::new(), ..nameless });
+    assert_eq!(log.apply_one(nameless), Err(Refusal::Malformed("member name")));
+    wait_until(&log, START + 60);
+    assert_eq!(view.open_invitations().unwrap(), []);
+}
+
 fn any_time() -> impl Strategy<Value = Time> {
     prop_oneof![(START..START + 200_000).prop_map(time), (0..=253_402_300_799_u64).prop_map(time)]
 }
@@ -261,6 +298,17 @@ fn any_id() -> impl Strategy<Value = SpiffeId> {
 
 fn any_caller() -> impl Strategy<Value = Caller> {
     prop_oneof![(0..4_u8).prop_map(|n| Caller::Token([n; 32])), any_id().prop_map(Caller::Svid), Just(Caller::Admin)]
+}
+
+fn any_invitation() -> impl Strategy<Value = LedgerCommand> {
+    let invite = (any_time(), 0..4_u8, "[a-z]{0,3}", any::<bool>(), any_time());
+    let invite = invite.prop_map(|(time, hash, name, learner, expires)| {
+        LedgerCommand::Invite(Invite { time, token_hash: [hash; 32], name, learner, expires })
+    });
+    let admit = (any_time(), 0..4_u8, 0..3_u8, any::<u64>()).prop_map(|(time, hash, nonce, member)| {
+        LedgerCommand::Admit(Admit { time, token_hash: [hash; 32], nonce: [nonce; 32], member })
+    });
+    prop_oneof![invite, admit]
 }
 
 fn any_command() -> impl Strategy<Value = LedgerCommand> {
@@ -277,6 +325,7 @@ fn any_command() -> impl Strategy<Value = LedgerCommand> {
         4 => token,
         8 => issue,
         4 => any_time().prop_map(|time| LedgerCommand::Tick { time }),
+        4 => any_invitation(),
     ]
 }
 
@@ -304,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_have_one_spelling_or_none(bytes: Vec<u8>, known in any::<bool>(), kind in 0..5_u8) {
+    fn arbitrary_bytes_have_one_spelling_or_none(bytes: Vec<u8>, known in any::<bool>(), kind in 0..7_u8) {
         let bytes = if known { [&[1, kind], &bytes[..]].concat() } else { bytes };
         if let Ok(command) = LedgerCommand::decode(&bytes) {
             prop_assert_eq!(&command.encode()[..], &bytes[..]);
@@ -326,6 +375,6 @@ proptest! {
     #[test]
     fn damaged_rows_are_errors(bytes: Vec<u8>) {
         prop_assert!(IssuedRecord::decode(&bytes).is_err());
-        let _either = (Token::decode(&bytes), Head::decode(&bytes), Genesis::decode(&bytes), Place::decode(&bytes));
+        let _either = (Token::decode(&bytes), Invitation::decode(&bytes), Head::decode(&bytes), Genesis::decode(&bytes), Place::decode(&bytes));
     }
 }

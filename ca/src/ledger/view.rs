@@ -8,12 +8,12 @@ use arc_swap::ArcSwap;
 use engine::Engine;
 
 use super::{
-    LedgerError, SPACE,
+    Invitation, LedgerError, SPACE,
     command::Genesis,
     merkle::TreeHead,
     record::{Head, IssuedRecord, Place, Token, key},
 };
-use crate::time::Time;
+use crate::{time::Time, token::JoinToken};
 
 /// Reads the ledger. Clones read the same.
 #[derive(Clone, Debug)]
@@ -81,6 +81,30 @@ impl LedgerView {
     pub(crate) fn token_identity(&self, hash: &[u8; 32], now: Time) -> Result<Option<types::SpiffeId>, LedgerError> {
         let token = self.engine().get(SPACE, &key::token(hash))?.as_deref().map(Token::decode).transpose()?;
         Ok(token.filter(|token| token.used || token.expires > now).map(|token| token.spiffe_id))
+    }
+
+    /// The invitation of this secret; `None` if there is none, or none any more.
+    pub fn invitation(&self, token: &JoinToken) -> Result<Option<Invitation>, LedgerError> {
+        let row = self.engine().get(SPACE, &key::invitation(&token.hash()))?;
+        Ok(row.as_deref().map(Invitation::decode).transpose()?)
+    }
+
+    /// The invitations that nobody has used and that have not expired by the ledger's time.
+    pub fn open_invitations(&self) -> Result<Vec<Invitation>, LedgerError> {
+        let now = self.time()?;
+        let mut open = Vec::new();
+        let engine = self.engine();
+        let mut cursor = engine.cursor(SPACE)?;
+        cursor.seek(&[key::INVITATION]);
+        while let Some((_, row)) = cursor.entry().filter(|(found, _)| found[0] == key::INVITATION) {
+            let invitation = Invitation::decode(row)?;
+            if invitation.admitted.is_none() && invitation.expires > now {
+                open.push(invitation);
+            }
+            cursor.next();
+        }
+        cursor.status()?;
+        Ok(open)
     }
 }
 

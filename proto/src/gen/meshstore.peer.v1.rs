@@ -268,6 +268,9 @@ pub struct Node {
     pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "3")]
     pub client_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A learner that was added to vote.
+    #[prost(bool, tag = "4")]
+    pub wants_vote: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeOf {

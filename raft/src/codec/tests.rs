@@ -7,10 +7,12 @@ fn any_log_id() -> impl Strategy<Value = LogId> {
 }
 
 fn any_node() -> impl Strategy<Value = Node> {
-    (".{0,5}", vec(".{0,9}", 0..3), vec(".{0,9}", 0..3)).prop_map(|(name, peer_urls, client_urls)| Node {
+    let urls = || vec(".{0,9}", 0..3);
+    (".{0,5}", urls(), urls(), any::<bool>()).prop_map(|(name, peer_urls, client_urls, wants_vote)| Node {
         name,
         peer_urls,
         client_urls,
+        wants_vote,
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
     wire::{self, Fault},
 };
 use crate::{
-    ChangeError, Config, Leadership, ReadError,
+    ChangeError, Config, Leadership, MemberId, ReadError,
     apply::WeakDriver,
     change::{Change, Changes},
     codec,
@@ -58,6 +58,18 @@ impl Service {
     }
 }
 
+/// Which member the certificate of a request's connection names. A listener that knows it puts it among the request's
+/// extensions, and what the request says of its sender is held against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender(pub MemberId);
+
+type Shown = Option<Sender>;
+
+/// A request's message, and what its connection has shown.
+fn opened<T>(request: Request<T>) -> (Shown, T) {
+    (request.extensions().get().copied(), request.into_inner())
+}
+
 fn senseless(fault: Fault) -> Status {
     Refusal::from(fault).status()
 }
@@ -67,7 +79,12 @@ fn stopped<E>(_: E) -> Status {
 }
 
 impl Inner {
-    async fn admit(&self, header: Option<&pb::Header>) -> Result<u64, Status> {
+    async fn admit(&self, shown: Shown, header: Option<&pb::Header>) -> Result<u64, Status> {
+        if let (Some(Sender(shown)), Some(header)) = (shown, header)
+            && shown.0 != header.sender
+        {
+            return Err(Status::permission_denied(format!("the certificate is member {shown}'s")));
+        }
         self.acquaintances.admit(header).await.map_err(|refusal| refusal.status())
     }
 
@@ -79,8 +96,9 @@ impl Inner {
         }
     }
 
-    async fn vote(&self, request: pb::VoteRequest, is_real: bool) -> Result<pb::VoteResponse, Status> {
-        let sender = self.admit(request.header.as_ref()).await?;
+    async fn vote(&self, request: Request<pb::VoteRequest>, is_real: bool) -> Result<pb::VoteResponse, Status> {
+        let (shown, request) = opened(request);
+        let sender = self.admit(shown, request.header.as_ref()).await?;
         Self::own_vote(sender, request.vote.as_ref())?;
         let request = wire::vote_request_in(request).map_err(senseless)?;
         if request.vote.committed {
@@ -184,7 +202,8 @@ fn image_response(step: pb::image_response::Step) -> pb::ImageResponse {
 impl Peer for Service {
     async fn greet(&self, request: Request<pb::GreetRequest>) -> Result<Response<pb::GreetResponse>, Status> {
         let Inner { acquaintances, raft, applied, .. } = &*self.0;
-        self.0.admit(request.get_ref().header.as_ref()).await?;
+        let (shown, request) = opened(request);
+        self.0.admit(shown, request.header.as_ref()).await?;
         let known = acquaintances.all().into_iter().map(|(member, known)| pb::Known {
             member,
             incarnation: known.incarnation,
@@ -204,11 +223,11 @@ impl Peer for Service {
     }
 
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        self.0.vote(request.into_inner(), false).await.map(Response::new)
+        self.0.vote(request, false).await.map(Response::new)
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        self.0.vote(request.into_inner(), true).await.map(Response::new)
+        self.0.vote(request, true).await.map(Response::new)
     }
 
     type AppendStream = BoxStream<'static, Result<pb::AppendResponse, Status>>;
@@ -217,9 +236,9 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let mut requests = request.into_inner();
+        let (shown, mut requests) = opened(request);
         let opening = requests.message().await?.ok_or_else(|| senseless(Fault::Missing("header")))?;
-        let sender = self.0.admit(opening.header.as_ref()).await?;
+        let sender = self.0.admit(shown, opening.header.as_ref()).await?;
         let (fault, faults) = oneshot::channel();
         let requests = appended(sender, requests, fault);
         let outcomes = self.0.raft.stream_append(requests).map(|outcome| match outcome {
@@ -232,8 +251,8 @@ impl Peer for Service {
     }
 
     async fn beat(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
-        let request = request.into_inner();
-        let sender = self.0.admit(request.header.as_ref()).await?;
+        let (shown, request) = opened(request);
+        let sender = self.0.admit(shown, request.header.as_ref()).await?;
         Inner::own_vote(sender, request.vote.as_ref())?;
         let request = wire::append_in(request).map_err(senseless)?;
         let mut outcome = Box::pin(self.0.raft.stream_append(futures_util::stream::once(async { request })));
@@ -250,11 +269,11 @@ impl Peer for Service {
         request: Request<Streaming<pb::ImageRequest>>,
     ) -> Result<Response<Self::ImageStream>, Status> {
         use pb::image_request::Step;
-        let mut requests = request.into_inner();
+        let (shown, mut requests) = opened(request);
         let Some(Step::Offer(offer)) = requests.message().await?.and_then(|request| request.step) else {
             return Err(senseless(Fault::Missing("offer")));
         };
-        let sender = self.0.admit(offer.header.as_ref()).await?;
+        let sender = self.0.admit(shown, offer.header.as_ref()).await?;
         Inner::own_vote(sender, offer.vote.as_ref())?;
         let (held, is_held) = oneshot::channel();
         let inner = Arc::clone(&self.0);
@@ -269,8 +288,8 @@ impl Peer for Service {
     }
 
     async fn transfer(&self, request: Request<pb::TransferRequest>) -> Result<Response<pb::TransferResponse>, Status> {
-        let request = request.into_inner();
-        let sender = self.0.admit(request.header.as_ref()).await?;
+        let (shown, request) = opened(request);
+        let sender = self.0.admit(shown, request.header.as_ref()).await?;
         Inner::own_vote(sender, request.vote.as_ref())?;
         let request = wire::transfer_in(request).map_err(senseless)?;
         let taken = self.0.raft.handle_transfer_leader(request).await.map_err(stopped)?;
@@ -284,9 +303,9 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<pb::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        let mut requests = request.into_inner();
+        let (shown, mut requests) = opened(request);
         let opening = requests.message().await?.ok_or_else(|| senseless(Fault::Missing("header")))?;
-        let sender = self.0.admit(opening.header.as_ref()).await?;
+        let sender = self.0.admit(shown, opening.header.as_ref()).await?;
         let now = *self.0.leadership.borrow();
         if now.leader != Some(self.0.config.member) || now.term != opening.term {
             return Err(Status::unavailable("this member does not lead that term"));
@@ -298,7 +317,8 @@ impl Peer for Service {
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        self.0.admit(request.get_ref().header.as_ref()).await?;
+        let (shown, request) = opened(request);
+        self.0.admit(shown, request.header.as_ref()).await?;
         if self.0.leadership.borrow().leader != Some(self.0.config.member) {
             return Err(Status::unavailable("this member does not lead"));
         }
@@ -314,8 +334,8 @@ impl Peer for Service {
 
     async fn change(&self, request: Request<pb::ChangeRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
         use pb::change_response::Outcome;
-        let request = request.into_inner();
-        self.0.admit(request.header.as_ref()).await?;
+        let (shown, request) = opened(request);
+        self.0.admit(shown, request.header.as_ref()).await?;
         let change = Change::read(request.change.ok_or_else(|| senseless(Fault::Missing("change")))?);
         let made = tokio::time::timeout(self.0.config.patience, self.0.changes.make_here(change)).await;
         let outcome = match made.unwrap_or(Err(ChangeError::Unknown)) {

@@ -136,11 +136,13 @@ pub(crate) fn transfer_in(request: pb::TransferRequest) -> Result<TransferLeader
 }
 
 pub(crate) fn node_out(node: Node) -> pb::Node {
-    pb::Node { name: node.name, peer_urls: node.peer_urls, client_urls: node.client_urls }
+    let Node { name, peer_urls, client_urls, wants_vote } = node;
+    pb::Node { name, peer_urls, client_urls, wants_vote }
 }
 
 pub(crate) fn node_in(node: pb::Node) -> Node {
-    Node { name: node.name, peer_urls: node.peer_urls, client_urls: node.client_urls }
+    let pb::Node { name, peer_urls, client_urls, wants_vote } = node;
+    Node { name, peer_urls, client_urls, wants_vote }
 }
 
 pub(crate) fn record_in(record: Bytes) -> Result<codec::Record, Fault> {

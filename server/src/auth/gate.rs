@@ -28,7 +28,10 @@ use super::{
     rules::{self, Rule},
     tokens::{Recognized, Tokens},
 };
-use crate::{core::Core, status::auth_refused};
+use crate::{
+    core::Core,
+    status::{auth_refused, no_leader, not_for_learners},
+};
 
 /// How a member recognizes users.
 #[derive(Debug)]
@@ -159,6 +162,21 @@ pub(crate) struct Gated<S> {
     service: S,
 }
 
+/// Set by clients that would rather be told than wait while nobody leads. Source: etcd `rpctypes.MetadataRequireLeaderKey`.
+const LEADER_FIELD: &str = "hasleader";
+
+impl<S> Gated<S> {
+    /// Why a request is not looked at by this member now, whoever asks.
+    fn refusal(&self, request: &Request<Body>) -> Option<Status> {
+        let raft = &self.core.raft;
+        if raft.is_learner() && !rules::is_for_learners(request.uri().path()) {
+            return Some(not_for_learners());
+        }
+        let wants_leader = request.headers().get(LEADER_FIELD).is_some_and(|value| value == "true");
+        (wants_leader && raft.status().leader.is_none()).then(no_leader)
+    }
+}
+
 impl<S: NamedService> NamedService for Gated<S> {
     const NAME: &'static str = S::NAME;
 }
@@ -182,6 +200,9 @@ where
         if self.side == Side::ControlPlane {
             request.extensions_mut().insert(Caller::ControlPlane);
             return self.service.call(request);
+        }
+        if let Some(refusal) = self.refusal(&request) {
+            return Box::pin(async move { Ok(refusal.into_http()) });
         }
         // Nobody else may have put a caller there.
         request.extensions_mut().remove::<Caller>();

@@ -49,7 +49,7 @@ impl Check {
             DataCorruption if alarms(core).contains(&pb::AlarmType::Corrupt) => {
                 Err("alarm activated: CORRUPT".to_owned())
             }
-            // A member of this version is never a learner: there is nobody to learn from.
+            NonLearner if core.raft.is_learner() => Err("the member is a learner".to_owned()),
             DataCorruption | NonLearner => Ok(()),
             SerializableRead => read(core, true).await.map_err(worded),
             LinearizableRead => read(core, false).await.map_err(worded),

@@ -11,8 +11,9 @@ use std::{
 use bbolt::Writer;
 use ca::Ledger;
 use engine::{Home, Pinned, Read};
+use raft::{Member, Role};
 use serde_json::json;
-use store::{Export, Member, StoreError};
+use store::{Export, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,17 +32,18 @@ const SETTLE_POLL: Duration = Duration::from_millis(10);
 
 /// Whose state it is, and how far its log is: etcd wants it in the file, and gives the member that is restored from it
 /// an identity of its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct About {
     member: u64,
     index: u64,
     term: u64,
+    members: Vec<Member>,
 }
 
 impl About {
     pub(crate) fn of(core: &Core) -> Self {
         let raft = core.raft.status();
-        Self { member: core.member.0, index: raft.applied_index, term: raft.term }
+        Self { member: core.member.0, index: raft.applied_index, term: raft.term, members: core.raft.members() }
     }
 }
 
@@ -77,7 +79,7 @@ fn write_moment(
     write_leases(export, &mut writer)?;
     write_alarms(export, &mut writer)?;
     write_meta(export, about, &mut writer)?;
-    write_members(export, &mut writer)?;
+    write_members(about, &mut writer)?;
     users::write(&export.auth()?, &mut writer)?;
     for bucket in schema::EMPTY {
         writer.bucket(bucket.as_bytes())?.finish()?;
@@ -143,17 +145,20 @@ fn write_meta(export: &Export<'_, Pinned<'_>>, about: &About, writer: &mut Write
     Ok(bucket.finish()?)
 }
 
-fn write_members(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
-    let entry = |member: Member| {
-        let value = json!({
-            "id": member.id,
-            "peerURLs": member.peer_urls,
-            "name": member.name,
-            "clientURLs": member.client_urls,
+fn write_members(about: &About, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+    let entry = |member: &Member| {
+        let mut value = json!({
+            "id": member.id.0,
+            "peerURLs": member.node.peer_urls,
+            "name": member.node.name,
+            "clientURLs": member.node.client_urls,
         });
-        (format!("{:x}", member.id), value.to_string())
+        if member.role == Role::Learner {
+            value["isLearner"] = json!(true);
+        }
+        (member.id.to_string(), value.to_string())
     };
-    let mut members: Vec<_> = export.members()?.into_iter().map(entry).collect();
+    let mut members: Vec<_> = about.members.iter().map(entry).collect();
     members.sort_unstable();
     let mut bucket = writer.bucket(schema::MEMBERS.as_bytes())?;
     for (key, value) in members {

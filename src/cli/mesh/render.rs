@@ -108,7 +108,7 @@ fn service(resource: &Resource, spec: &Value) -> String {
     if ports.is_empty() { host } else { format!("{host}:{}", ports.join(",")) }
 }
 
-fn yaml(documents: &[Value], out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn yaml(documents: &[Value], out: &mut dyn Write) -> Result<(), Failure> {
     for (index, document) in documents.iter().enumerate() {
         if index > 0 {
             writeln!(out, "---")?;
@@ -119,7 +119,7 @@ fn yaml(documents: &[Value], out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn pretty(value: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn pretty(value: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
     Ok(writeln!(out)?)
 }

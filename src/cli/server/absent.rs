@@ -20,7 +20,8 @@ const fn absent(name: &'static str, idle: &'static [&'static str], advice: &'sta
     Absent { name, idle, advice }
 }
 
-const NO_PEERS: &str = "this version runs clusters of one member: leave it out";
+const NO_COMPARISON: &str = "members are compared by 'meshstore endpoint hashkv --cluster': leave it out";
+const ONE_CERTIFICATE: &str = "members show one certificate in both directions: leave it out";
 const NO_DISCOVERY: &str = "members are not discovered in this version: leave it out";
 const NO_TUNING: &str = "there is nothing to tune here: leave it out";
 const NO_TRACING: &str = "traces are not sent in this version: leave it out";
@@ -38,13 +39,16 @@ const FLAGS: &[Absent] = &[
     absent("grpc-keepalive-min-time", &["5s"], "clients may ping as often as they like: leave it out"),
     absent("socket-reuse-port", &["false"], "ports are not shared with other processes: leave it out"),
     absent("socket-reuse-address", &["false"], "addresses are always reused: leave it out"),
-    absent("raft-read-timeout", &["5s"], NO_PEERS),
-    absent("raft-write-timeout", &["5s"], NO_PEERS),
-    absent("initial-election-tick-advance", &["true"], NO_PEERS),
+    absent("raft-read-timeout", &["5s"], NO_TUNING),
+    absent("raft-write-timeout", &["5s"], NO_TUNING),
+    absent("initial-election-tick-advance", &["true"], NO_TUNING),
     absent("pre-vote", &["true"], "elections always begin with a pre-vote: leave it out"),
-    absent("strict-reconfig-check", &["true", "false"], NO_PEERS),
-    absent("max-learners", &["1"], NO_PEERS),
-    absent("force-new-cluster", &["false"], NO_PEERS),
+    absent("strict-reconfig-check", &["true", "false"], "what would cost the quorum is always refused: leave it out"),
+    absent(
+        "force-new-cluster",
+        &["false"],
+        "a member does not leave its cluster by a flag: restore a snapshot, as docs/operations.md says",
+    ),
     absent("discovery", &[], NO_DISCOVERY),
     absent("discovery-fallback", &["proxy", "exit"], NO_DISCOVERY),
     absent("discovery-proxy", &[], NO_DISCOVERY),
@@ -52,17 +56,12 @@ const FLAGS: &[Absent] = &[
     absent("discovery-srv-name", &[], NO_DISCOVERY),
     absent("discovery-endpoints", &[], NO_DISCOVERY),
     absent("discovery-token", &[], NO_DISCOVERY),
-    absent("peer-cert-file", &[], NO_PEERS),
-    absent("peer-key-file", &[], NO_PEERS),
-    absent("peer-trusted-ca-file", &[], NO_PEERS),
-    absent("peer-client-cert-auth", &["false"], NO_PEERS),
-    absent("peer-client-cert-file", &[], NO_PEERS),
-    absent("peer-client-key-file", &[], NO_PEERS),
-    absent("peer-auto-tls", &["false"], NO_PEERS),
-    absent("peer-crl-file", &[], NO_PEERS),
-    absent("peer-cert-allowed-cn", &[], NO_PEERS),
-    absent("peer-cert-allowed-hostname", &[], NO_PEERS),
-    absent("peer-skip-client-san-verification", &["false"], NO_PEERS),
+    absent("peer-client-cert-file", &[], ONE_CERTIFICATE),
+    absent("peer-client-key-file", &[], ONE_CERTIFICATE),
+    absent("peer-auto-tls", &["false"], "found the cluster by 'meshstore cluster bootstrap', which makes certificates"),
+    absent("peer-crl-file", &[], "a member is taken back by 'meshstore cluster remove': leave it out"),
+    absent("peer-cert-allowed-cn", &[], "say whom to let in by --peer-cert-allowed-hostname"),
+    absent("peer-skip-client-san-verification", &["false"], "addresses of members are not compared: leave it out"),
     absent("client-cert-file", &[], "the gateway needs no certificate to reach its own member: leave it out"),
     absent("client-key-file", &[], "the gateway needs no certificate to reach its own member: leave it out"),
     absent("logger", &["zap"], "there is one logger: leave it out, and choose a form by --log-format"),
@@ -76,9 +75,9 @@ const FLAGS: &[Absent] = &[
     absent("distributed-tracing-instance-id", &[], NO_TRACING),
     absent("distributed-tracing-sampling-rate", &["0"], NO_TRACING),
     absent("feature-gates", &[], "this version has no feature gates: leave it out"),
-    absent("corrupt-check-time", &["0s", "0"], NO_PEERS),
-    absent("compact-hash-check-time", &["1m0s", "1m"], NO_PEERS),
-    absent("downgrade-check-time", &["5s"], NO_PEERS),
+    absent("corrupt-check-time", &["0s", "0"], NO_COMPARISON),
+    absent("compact-hash-check-time", &["1m0s", "1m"], NO_COMPARISON),
+    absent("downgrade-check-time", &["5s"], "there is no downgrade to look for: leave it out"),
     absent("warning-apply-duration", &["100ms"], "slow requests are told by the metrics: leave it out"),
     absent("warning-unary-request-duration", &["300ms"], "slow requests are told by the metrics: leave it out"),
     absent("memory-mlock", &["false"], "memory is not locked: leave it out, and give the process no swap"),
@@ -167,7 +166,7 @@ mod tests {
         let refused: [(&[&str], &str); 4] = [
             (&["--discovery-srv", "example.com"], "members are not discovered"),
             (&["--pre-vote=false"], "pre-vote"),
-            (&["--peer-auto-tls"], "clusters of one member"),
+            (&["--peer-auto-tls"], "cluster bootstrap"),
             (&["--wal-dir", "/wal"], "mount point"),
         ];
         for (words, advice) in refused {

@@ -1,4 +1,8 @@
-//! The flags by which etcd's members find one another when a cluster is formed. This version forms clusters of one.
+//! The flags by which etcd's members find one another when a cluster is formed, or joined.
+
+use std::collections::BTreeMap;
+
+use server::{Founder, Founding};
 
 use super::variable;
 use crate::cli::failure::Failure;
@@ -7,30 +11,78 @@ use crate::cli::failure::Failure;
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct FoundingFlags {
-    /// The cluster's members when it is formed; in this version itself alone, as NAME=URL
+    /// The cluster's members when it is formed, or joined as etcd does, all with https URLs [default: itself alone]
     #[arg(long, value_name = "NAME=URL,…", value_delimiter = ',', env = variable("initial-cluster"))]
     initial_cluster: Option<Vec<String>>,
-    /// Whether the cluster is formed or joined; this version finds out by its data directory
+    /// Whether they form the cluster, or it runs already and has this member added; a data directory that is a member's
+    /// goes on as that [default: new]
     #[arg(long, value_enum, env = variable("initial-cluster-state"))]
     initial_cluster_state: Option<State>,
+    /// Most learners that are to stay learners [default: 1]
+    #[arg(long, value_name = "COUNT", env = variable("max-learners"))]
+    max_learners: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum State {
+    #[default]
     New,
     Existing,
 }
 
 impl FoundingFlags {
-    /// Refuses a cluster of others.
-    pub(super) fn check(&self, member: &server::Config) -> Result<(), Failure> {
-        let ours: Vec<_> = member.advertise_peer_urls.iter().map(|url| format!("{}={url}", member.name)).collect();
-        let named = self.initial_cluster.iter().flatten().filter(|one| !one.is_empty());
-        let Some(other) = named.into_iter().find(|one| !ours.contains(one)) else { return Ok(()) };
-        let failure = Failure::bad_args(format!(
-            "--initial-cluster names {other:?}, but this version runs clusters of one member, and that is {}",
-            ours.join(",")
-        ));
-        Err(failure.next("leave it out; --name and --initial-advertise-peer-urls say who this member is"))
+    /// What a new member does, and how many learners there may be.
+    pub(super) fn resolve(&self, mut member: server::Config) -> Result<server::Config, Failure> {
+        member.founding = self.founding(&member)?;
+        member.learners_max = self.max_learners.unwrap_or(member.learners_max);
+        Ok(member)
     }
+
+    fn founding(&self, member: &server::Config) -> Result<Founding, Failure> {
+        let named = founders(self.initial_cluster.iter().flatten().filter(|one| !one.is_empty()))?;
+        let is_existing = self.initial_cluster_state == Some(State::Existing);
+        if named.is_empty() {
+            // etcd's own default cluster is the member alone, which nothing can be added to.
+            return Ok(Founding::Alone);
+        }
+        let own = named.iter().find(|founder| founder.name == member.name).ok_or_else(|| {
+            let failure = Failure::bad_args(format!("--initial-cluster does not name this member, {:?}", member.name));
+            failure.next("say by --name which of them it is")
+        })?;
+        let sorted = |urls: &[String]| {
+            let mut urls = urls.to_vec();
+            urls.sort_unstable();
+            urls
+        };
+        if sorted(&own.peer_urls) != sorted(&member.advertise_peer_urls) {
+            let failure = Failure::bad_args(format!(
+                "--initial-cluster has {} at {}, and --initial-advertise-peer-urls says {}",
+                own.name,
+                own.peer_urls.join(","),
+                member.advertise_peer_urls.join(",")
+            ));
+            return Err(failure.next("both must say the same"));
+        }
+        if named.len() == 1 && !is_existing {
+            return Ok(Founding::Alone);
+        }
+        if let Some(url) = named.iter().flat_map(|founder| &founder.peer_urls).find(|url| !url.starts_with("https://")) {
+            let failure = Failure::bad_args(format!("{url} is plain text, and members speak TLS alone"));
+            return Err(failure.next("write https:// in --initial-cluster and --initial-advertise-peer-urls"));
+        }
+        Ok(if is_existing { Founding::Existing(named) } else { Founding::Among(named) })
+    }
+}
+
+/// Members by name, each with all the URLs that are given for it.
+fn founders<'a>(named: impl Iterator<Item = &'a String>) -> Result<Vec<Founder>, Failure> {
+    let mut founders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for one in named {
+        let (name, url) = one.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()).ok_or_else(|| {
+            Failure::bad_args(format!("--initial-cluster has {one:?}")).next("write it as NAME=https://HOST:2380")
+        })?;
+        founders.entry(name).or_default().push(url.to_owned());
+    }
+    let founder = |(name, peer_urls): (&str, _)| Founder { name: name.to_owned(), peer_urls };
+    Ok(founders.into_iter().map(founder).collect())
 }

@@ -9,7 +9,7 @@ use crate::cli::duration;
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Member")]
 pub(crate) struct MemberFlags {
-    /// The member's name among people [default: default]
+    /// The member's name among people; a member that has started keeps the last one [default: default]
     #[arg(long, env = "ETCD_NAME")]
     pub(super) name: Option<String>,
     /// Where everything is kept [default: default.meshstore]
@@ -18,10 +18,10 @@ pub(crate) struct MemberFlags {
     /// Where clients are told to connect [default: what is listened on]
     #[arg(long, value_name = "URL,…", value_delimiter = ',', env = "ETCD_ADVERTISE_CLIENT_URLS")]
     pub(super) advertise_client_urls: Option<Vec<String>>,
-    /// Where peers are told to connect; it makes the member's ID [default: <http://localhost:2380>]
+    /// Where other members are told to connect; one that has started keeps the last [default: <http://localhost:2380>]
     #[arg(long, value_name = "URL,…", value_delimiter = ',', env = "ETCD_INITIAL_ADVERTISE_PEER_URLS")]
     initial_advertise_peer_urls: Option<Vec<String>>,
-    /// Keeps apart clusters formed from the same addresses; it makes the member's ID [default: etcd-cluster]
+    /// Keeps apart clusters formed from the same addresses [default: etcd-cluster]
     #[arg(long, value_name = "TOKEN", env = "ETCD_INITIAL_CLUSTER_TOKEN")]
     initial_cluster_token: Option<String>,
     /// Milliseconds between two heartbeats of a leader [default: 100]
@@ -58,10 +58,16 @@ impl MemberFlags {
     pub(crate) fn resolve(&self) -> server::Config {
         let default = server::Config::default();
         let store = store_limits(self, default.store.clone());
+        let data_dir = self.data_dir.clone().unwrap_or(default.data_dir);
+        // What can not be read is told when the member starts.
+        let (name, peer_urls) = match server::remembered(&data_dir).ok().flatten() {
+            Some(server::Remembered { name, peer_urls }) => (name, peer_urls),
+            None => (default.name, default.advertise_peer_urls),
+        };
         server::Config {
-            name: self.name.clone().unwrap_or(default.name),
-            data_dir: self.data_dir.clone().unwrap_or(default.data_dir),
-            advertise_peer_urls: self.initial_advertise_peer_urls.clone().unwrap_or(default.advertise_peer_urls),
+            name: self.name.clone().unwrap_or(name),
+            data_dir,
+            advertise_peer_urls: self.initial_advertise_peer_urls.clone().unwrap_or(peer_urls),
             cluster_token: self.initial_cluster_token.clone().unwrap_or(default.cluster_token),
             heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),
             election_timeout: self.election_timeout.unwrap_or(default.election_timeout),

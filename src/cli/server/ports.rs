@@ -30,9 +30,6 @@ pub(super) struct PortFlags {
     /// Where health and metrics are served as well
     #[arg(long, value_name = "URL,…", value_delimiter = ',', env = variable("listen-metrics-urls"))]
     listen_metrics_urls: Option<Vec<String>>,
-    /// Taken for etcd's sake: this version has no peers, and listens for none
-    #[arg(long, value_name = "URL,…", value_delimiter = ',', env = variable("listen-peer-urls"))]
-    listen_peer_urls: Option<Vec<String>>,
     /// Where proxies and administrators connect, always by mTLS [default: 127.0.0.1:15012]
     #[arg(long, value_name = "HOST:PORT", env = variable("listen-mesh-addr"))]
     listen_mesh_addr: Option<SocketAddr>,
@@ -88,11 +85,6 @@ impl PortFlags {
         Ok(listeners)
     }
 
-    pub(super) fn check_peer_urls(&self) -> Result<(), Failure> {
-        // A URL that peers would use is read as one that clients use, so that a mistake in it does not stay hidden.
-        given(self.listen_peer_urls.as_ref()).iter().try_for_each(|url| listener(Purpose::Grpc, url, true).map(drop))
-    }
-
     pub(super) fn access(&self) -> Access {
         let default = Access::default();
         Access {
@@ -130,6 +122,22 @@ impl PortFlags {
 
 fn given(urls: Option<&Vec<String>>) -> &[String] {
     urls.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A URL that peers would use is read as one that clients use, so that a mistake in it does not stay hidden.
+pub(super) fn check_peer_url(url: &str) -> Result<(), Failure> {
+    if url.starts_with("https://") { peer_address(url).map(drop) } else { listener(Purpose::Grpc, url, true).map(drop) }
+}
+
+/// Where other members are listened for. A host name is of this machine, which listens on all of its addresses then:
+/// nobody is served there without a certificate.
+pub(super) fn peer_address(url: &str) -> Result<SocketAddr, Failure> {
+    let by_name = || {
+        let (host, port) = url.strip_prefix("https://")?.trim_end_matches('/').rsplit_once(':')?;
+        let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/']);
+        is_name.then_some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.parse().ok()?)))
+    };
+    listener(Purpose::Grpc, url, true).map(|listener| listener.address).or_else(|failure| by_name().ok_or(failure))
 }
 
 /// Reads `http://HOST:PORT` or, with a certificate, `https://HOST:PORT`; HOST is an IP address or `localhost`.

@@ -87,13 +87,41 @@ fn users_are_recognized_as_the_flags_say() {
 }
 
 #[test]
-fn a_cluster_is_this_member_alone() {
-    let own = ["--name", "a", "--initial-advertise-peer-urls", "http://10.0.0.1:2380"];
-    let with = |cluster: &'static str| [&own[..], &["--initial-cluster", cluster]].concat();
-    assert!(resolved(&with("a=http://10.0.0.1:2380")).is_ok());
-    assert!(refusal(&with("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380")).contains("clusters of one member"));
-    assert!(resolved(&["--initial-cluster-state", "existing", "--listen-peer-urls", "http://localhost:2380"]).is_ok());
-    assert!(resolved(&["--listen-peer-urls", "localhost"]).is_err());
+fn a_cluster_is_formed_or_joined_as_etcd_does() {
+    let alone = ["--name", "a", "--initial-advertise-peer-urls", "http://10.0.0.1:2380"];
+    let alone = resolved(&[&alone[..], &["--initial-cluster", "a=http://10.0.0.1:2380"]].concat()).unwrap();
+    assert_eq!((alone.member.founding, alone.listen_peers), (server::Founding::Alone, vec![]));
+    let own = ["--name", "a", "--initial-advertise-peer-urls", "https://10.0.0.1:2380"];
+    let with = |more: &[&'static str]| [&own[..], more].concat();
+    let two = "a=https://10.0.0.1:2380,b=https://10.0.0.2:2380";
+    let formed = resolved(&with(&["--initial-cluster", two])).unwrap();
+    assert!(matches!(&formed.member.founding, server::Founding::Among(all) if all.len() == 2));
+    assert_eq!((formed.listen_peers, formed.demands_peer_port), (vec!["10.0.0.1:2380".parse().unwrap()], false));
+    let joined = resolved(&with(&["--initial-cluster", two, "--initial-cluster-state", "existing"])).unwrap();
+    assert!(matches!(joined.member.founding, server::Founding::Existing(_)));
+    for (cluster, told) in [
+        ("b=https://10.0.0.2:2380", "does not name this member"),
+        ("a=https://10.0.0.9:2380", "initial-advertise-peer-urls says"),
+        ("a=https://10.0.0.1:2380,b=http://10.0.0.2:2380", "plain text"),
+        ("a", "NAME=https://HOST:2380"),
+    ] {
+        assert!(format!("{:?}", resolved(&with(&["--initial-cluster", cluster])).unwrap_err()).contains(told), "{told}");
+    }
+}
+
+#[test]
+fn other_members_are_listened_for_where_they_are_told_to_connect() {
+    let listens = |flags: &[&str]| resolved(flags).map(|settings| settings.listen_peers).ok();
+    let by_name = ["--initial-advertise-peer-urls", "https://a.example:2380"];
+    assert_eq!(listens(&by_name), Some(vec!["0.0.0.0:2380".parse().unwrap()]));
+    let said = [&by_name[..], &["--listen-peer-urls", "https://10.0.0.1:1,https://127.0.0.1:2"]].concat();
+    assert_eq!(listens(&said).map(|all| all.len()), Some(2));
+    assert_eq!(listens(&["--listen-peer-urls", "http://localhost:2380"]), Some(vec![]));
+    assert_eq!(listens(&["--listen-peer-urls", "localhost"]), None);
+    let files = ["--peer-cert-file", "c", "--peer-key-file", "k"];
+    assert!(refusal(&files).contains("--peer-trusted-ca-file"));
+    let files = [&files[..], &["--peer-trusted-ca-file", "ca", "--peer-client-cert-auth"]].concat();
+    assert!(resolved(&files).unwrap().member.peer_files.is_some());
 }
 
 #[test]

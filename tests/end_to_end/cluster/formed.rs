@@ -1,0 +1,76 @@
+//! A cluster that is formed, and joined, as etcd's are: by `--initial-cluster` and an operator's certificates.
+
+use std::{fs, path::Path};
+
+use client::{Get, Put};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+use crate::harness::{Cluster, eventually};
+
+/// An authority and a certificate for loopback, as PEM files, and the flags that name them.
+fn certificates(folder: &Path) -> Vec<String> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    vec![
+        format!("--peer-cert-file={}", write("peer.crt", certificate.pem())),
+        format!("--peer-key-file={}", write("peer.key", key.serialize_pem())),
+        format!("--peer-trusted-ca-file={}", write("peers.crt", authority.pem())),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_members_form_a_cluster_by_etcds_flags_and_a_fourth_is_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = certificates(folder.path());
+    let mut cluster = Cluster::formed(&["a", "b", "c"], &flags).await;
+    cluster.voters(3).await;
+    let client = cluster.client();
+    client.put(Put::new("k", "v")).await.unwrap();
+    for at in 0..3 {
+        assert_eq!(cluster.client_of(at).get(Get::key("k")).await.unwrap().kvs.len(), 1);
+    }
+
+    let fourth = cluster.add_formed("d", &flags);
+    let url = cluster.member(fourth).peer_url();
+    client.member_add(vec![url], false).await.unwrap();
+    cluster.start(fourth).await;
+    cluster.voters(4).await;
+    let read = || async { cluster.client_of(fourth).get(Get::key("k")).await.ok() };
+    assert_eq!(eventually("a read through the fourth", read).await.kvs.len(), 1);
+
+    // Flags that name other addresses move the member, and do not make it another one.
+    let before = client.member_list().await.unwrap().members;
+    let moved = cluster.move_member(fourth).await;
+    let told = || async {
+        let members = client.member_list().await.ok()?.members;
+        members.iter().any(|member| member.peer_urls == [moved.clone()]).then_some(members)
+    };
+    let after = eventually("the member tells its new address", told).await;
+    assert_eq!(
+        after.iter().map(|member| member.id).collect::<Vec<_>>(),
+        before.iter().map(|member| member.id).collect::<Vec<_>>()
+    );
+    cluster.voters(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_nobody_has_added_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = certificates(folder.path());
+    let mut cluster = Cluster::formed(&["a", "b"], &flags).await;
+    cluster.voters(2).await;
+    let stranger = cluster.add_formed("c", &flags);
+    cluster.spawn(stranger);
+    let (code, log) = cluster.ended(stranger).await;
+    assert!(code != Some(0) && log.contains("meshstore member add"), "{code:?} {log}");
+}

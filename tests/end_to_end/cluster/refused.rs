@@ -1,0 +1,88 @@
+//! Who may not join, or not come back, is told why and what to do.
+
+use std::{fs, path::Path};
+
+use crate::harness::{Cluster, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_is_for_one_member_of_one_name_of_one_cluster() {
+    let mut cluster = Cluster::bootstrap().await;
+    let line = cluster.invite(&["add", "c"]).await.unwrap();
+    let token = line.split(' ').find(|word| word.starts_with("meshstore-join-")).unwrap().to_owned();
+
+    let wrong = line.replace(&token, &format!("{token}x"));
+    let refusal = cluster.join_as(&wrong, &cluster.stranger("c")).await.unwrap_err();
+    assert!(refusal.contains("no such invitation") && refusal.contains("cluster add"), "{refusal}");
+
+    let refusal = cluster.join_as(&line.replace("--name c", "--name d"), &cluster.stranger("d")).await.unwrap_err();
+    assert!(refusal.contains("is for a member named c"), "{refusal}");
+
+    let other = Cluster::bootstrap().await;
+    let theirs = other.invite(&["add", "c"]).await.unwrap();
+    let authority = |line: &str| line.split(' ').next_back().unwrap().to_owned();
+    let foreign = line.replace(&authority(&line), &authority(&theirs));
+    let refusal = cluster.join_as(&foreign, &cluster.stranger("c")).await.unwrap_err();
+    assert!(refusal.contains("not of the cluster that --authority names"), "{refusal}");
+
+    let at = cluster.join(&line, "c").await.unwrap();
+    cluster.voters(2).await;
+    let refusal = cluster.join_as(&line, &cluster.stranger("c")).await.unwrap_err();
+    assert!(refusal.contains("member named c already") || refusal.contains("used already"), "{refusal}");
+    let refusal = cluster.invite(&["add", "c"]).await.unwrap_err();
+    assert!(refusal.contains("a member named c already") && refusal.contains("cluster replace"), "{refusal}");
+    let refusal = cluster.join_as(&theirs, cluster.member(at)).await.unwrap_err();
+    assert!(refusal.contains("already member c's"), "{refusal}");
+
+    let expiring = cluster.invite(&["add", "e", "--ttl", "1s"]).await.unwrap();
+    let expired = || async {
+        let refusal = cluster.join_as(&expiring, &cluster.stranger("e")).await.err();
+        refusal.filter(|refusal| refusal.contains("expired"))
+    };
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    eventually("the invitation expires", expired).await;
+    assert!(!fs::read_to_string(cluster.path(&log_of(&cluster, 0))).unwrap().contains(&token), "a secret in the log");
+}
+
+fn log_of(cluster: &Cluster, at: usize) -> String {
+    let member = cluster.member(at);
+    format!("{}-{}.log", member.name, member.etcd.port())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_lost_its_data_does_not_come_back_as_the_same() {
+    let mut cluster = Cluster::of_three().await;
+    let follower = (cluster.leader().await + 1) % 3;
+    assert_eq!(cluster.stop(follower).await, Some(0));
+    let (data, kept) = (cluster.member(follower).data.clone(), cluster.path("kept"));
+    copy(&data, Path::new(&kept));
+    cluster.start(follower).await;
+    cluster.voters(3).await;
+
+    // An earlier copy of its own data.
+    assert_eq!(cluster.stop(follower).await, Some(0));
+    fs::remove_dir_all(&data).unwrap();
+    copy(Path::new(&kept), &data);
+    cluster.spawn(follower);
+    let (code, log) = cluster.ended(follower).await;
+    assert!(code != Some(0) && log.contains("has lost its data"), "{code:?} {log}");
+
+    // Its log is gone, and only who it was is there.
+    fs::remove_dir_all(data.join("log")).unwrap();
+    fs::remove_dir_all(data.join("state")).unwrap();
+    cluster.spawn(follower);
+    let (code, log) = cluster.ended(follower).await;
+    assert!(code != Some(0) && log.contains("has lost its data"), "{code:?} {log}");
+}
