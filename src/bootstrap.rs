@@ -19,7 +19,6 @@ use server::{Member, workload_custody};
 use tls::AuthorityHash;
 use types::{Namespace, ServiceAccount, TrustDomain};
 
-
 /// How long the administrator's certificate lives.
 const ADMIN_TTL: Duration = Duration::from_hours(365 * 24);
 /// How long the join tokens are good for that bootstrap makes: time to carry them to other machines.

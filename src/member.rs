@@ -98,9 +98,10 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         let served = client_faces(&member, &services, &settings, purpose);
         faces.spawn(workers::serve(served, listener, security, settings.keeping, stop.clone()));
     }
-    match Mesh::new(&member, &settings)? {
-        Some(mesh) => drop(faces.spawn(mesh.serve(stop.clone()))),
-        None => info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh"),
+    if let Some(mesh) = Mesh::new(&member, &settings)? {
+        drop(faces.spawn(mesh.serve(stop.clone())));
+    } else {
+        info!("no trust domain yet: run 'meshstore cluster bootstrap' on this data directory to serve a mesh");
     }
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),

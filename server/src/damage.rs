@@ -130,7 +130,7 @@ mod tests {
             (ServerError::Raft(MachineError::new(LedgerError::from(damaged())).into()), true),
             (ServerError::Engine { path: "/data/state".into(), source: full() }, false),
             (ServerError::Raft(MachineError::new(StoreError::from(full())).into()), false),
-            (ServerError::Unpublished("no leader".to_owned()), false),
+            (ServerError::Unplaced, false),
         ];
         for (error, expected) in cases {
             let (before, after) = (error.to_string(), explained(error).to_string());

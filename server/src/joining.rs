@@ -15,7 +15,8 @@ const NAME_BYTES_MAX: usize = 253;
 
 /// Whether a member may be called so: `--initial-cluster` has no way to spell other names.
 fn is_member_name(name: &str) -> bool {
-    let is_allowed = |character: char| !character.is_whitespace() && !character.is_control() && !"=,".contains(character);
+    let is_allowed =
+        |character: char| !character.is_whitespace() && !character.is_control() && !"=,".contains(character);
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_allowed)
 }
 

@@ -54,10 +54,10 @@ pub use config::{Config, Founder, Founding};
 pub use custody::{member_custody, workload_custody};
 pub use http::{Access, HttpFace, Serves};
 pub use identity::IdentityError;
-pub use joining::{Joined, JoinError, Remembered, prepare, remembered};
+pub use joining::{JoinError, Joined, Remembered, prepare, remembered};
 pub use member::{CONTROL_PLANE_TXN_OPS_MAX, Member, PeerPort, ServerError};
-pub use peers::PeerFiles;
 pub use metrics::{Answer, Answering, GrpcFace};
+pub use peers::PeerFiles;
 pub use snapshot::{Progress, Restore, Restored, SnapshotError, SnapshotStatus, restore, snapshot_status};
 
 /// The version of etcd's API that a member speaks, as `Status` tells it.

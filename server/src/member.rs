@@ -31,7 +31,7 @@ use crate::{
     cluster::ClusterFace,
     compactor,
     core::Core,
-    custody::{member_custody, workload_custody},
+    custody::member_custody,
     damage,
     election::ElectionFace,
     expiry,
@@ -302,8 +302,8 @@ impl Member {
     pub fn peer_port(&self) -> Result<Option<PeerPort>, ServerError> {
         let Some(security) = &self.security else { return Ok(None) };
         let peers = PeersServer::new(PeersFace(Arc::clone(&self.core)));
-        let routes = Routes::new(Guarded::new(security, self.core.raft.service()))
-            .add_service(Guarded::new(security, peers));
+        let routes =
+            Routes::new(Guarded::new(security, self.core.raft.service())).add_service(Guarded::new(security, peers));
         let proves_members = matches!(security, PeerSecurity::Own { .. });
         Ok(Some(PeerPort { tls: security.server_config()?, proves_members, routes }))
     }

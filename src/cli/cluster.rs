@@ -123,7 +123,8 @@ fn told(member: &MemberInfo, what: &str) -> Result<(), Failure> {
 
 /// Reads a member's name.
 pub(crate) fn member_name(text: &str) -> Result<String, String> {
-    let is_allowed = |character: char| !character.is_whitespace() && !character.is_control() && !"=,".contains(character);
+    let is_allowed =
+        |character: char| !character.is_whitespace() && !character.is_control() && !"=,".contains(character);
     if !text.is_empty() && text.chars().all(is_allowed) {
         return Ok(text.to_owned());
     }

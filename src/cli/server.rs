@@ -28,7 +28,8 @@ use crate::member::{self as running, Purpose, Settings};
 
 /// Runs one member: the store, and with a trust domain the mesh's authority and control plane.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples: a single member on loopback; one that other machines reach; one of three, etcd's way; one told by etcd's file
+#[command(
+    after_help = "Examples: a single member on loopback; one that other machines reach; one of three, etcd's way; one told by etcd's file
   meshstore server
   meshstore server --data-dir /var/lib/meshstore --listen-client-urls https://10.0.0.1:2379 \\
       --cert-file server.crt --key-file server.key --trusted-ca-file clients.crt --listen-mesh-addr 10.0.0.1:15012
@@ -37,7 +38,8 @@ use crate::member::{self as running, Purpose, Settings};
       --peer-cert-file peer.crt --peer-key-file peer.key --peer-trusted-ca-file peers.crt
   meshstore server --config-file etcd.conf.yml
 
-Each flag can also be given as ETCD_ and its name: ETCD_DATA_DIR.")]
+Each flag can also be given as ETCD_ and its name: ETCD_DATA_DIR."
+)]
 pub(crate) struct Args {
     /// etcd's configuration file, YAML or JSON; flags and variables do not count then
     #[arg(long, value_name = "FILE", env = "ETCD_CONFIG_FILE")]

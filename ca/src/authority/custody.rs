@@ -179,8 +179,7 @@ impl Custody {
         let kek = self.make_kek()?;
         let (root_key, root_pkcs8) = generate()?;
         let (issuing_key, issuing_pkcs8) = generate()?;
-        let certificate =
-            |tier, life| authority_certificate((tier, life), trust_domain, now, &root_key, &issuing_key);
+        let certificate = |tier, life| authority_certificate((tier, life), trust_domain, now, &root_key, &issuing_key);
         self.appear(|building| {
             write_new(&building.join(ROOT_CERTIFICATE), &certificate(Tier::Root, ROOT_LIFE)?)?;
             write_new(&building.join(ISSUING_CERTIFICATE), &certificate(Tier::Issuing, issuing_life)?)?;

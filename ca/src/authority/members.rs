@@ -15,9 +15,7 @@ use bytes::Bytes;
 use tls::{Svid, TrustBundle};
 use types::{SpiffeId, TrustDomain};
 
-use super::{
-    AuthorityError, Custody, custody::ROOT_LIFE, generate, public_half, random_serial, sign_checked,
-};
+use super::{AuthorityError, Custody, custody::ROOT_LIFE, generate, public_half, random_serial, sign_checked};
 use crate::{
     ledger::Genesis,
     profile::{self, Leaf, Tier},

@@ -6,10 +6,7 @@
 use bytes::Bytes;
 use engine::Batch;
 
-use super::{
-    Accepted, Admit, Invite, Ledger, LedgerAnswer, LedgerError, Refusal,
-    record::key,
-};
+use super::{Accepted, Admit, Invite, Ledger, LedgerAnswer, LedgerError, Refusal, record::key};
 use crate::{
     codec::{DecodeError, Reader, Writer},
     time::Time,

@@ -81,10 +81,7 @@ pub(crate) fn of(path: &str) -> Rule {
 /// Whether a member without a vote answers; ranges that are served from what it has applied alone, if at all. Source:
 /// etcd `server/etcdserver/api/v3rpc/interceptor.go`.
 pub(crate) fn is_for_learners(path: &str) -> bool {
-    matches!(
-        path,
-        "/etcdserverpb.KV/Range" | "/etcdserverpb.Maintenance/Status" | "/etcdserverpb.Maintenance/Snapshot"
-    )
+    matches!(path, "/etcdserverpb.KV/Range" | "/etcdserverpb.Maintenance/Status" | "/etcdserverpb.Maintenance/Snapshot")
 }
 
 #[cfg(test)]

@@ -70,12 +70,14 @@ impl JoiningFace {
     async fn keys(&self) -> Result<[pb::Authority; 2], Status> {
         let data_dir = self.core.config.data_dir.clone();
         let unseal = move || {
-            let [workloads, members] = [workload_custody(&data_dir), member_custody(&data_dir)].map(|keys| keys.hand_over());
+            let [workloads, members] =
+                [workload_custody(&data_dir), member_custody(&data_dir)].map(|keys| keys.hand_over());
             Ok([wire_authority(&workloads?), wire_authority(&members?)])
         };
         let unsealed: Result<_, ca::AuthorityError> =
             tokio::task::spawn_blocking(unseal).await.map_err(|_| Status::unavailable("interrupted"))?;
-        unsealed.map_err(|error| Status::failed_precondition(format!("this member can not hand over its keys: {error}")))
+        unsealed
+            .map_err(|error| Status::failed_precondition(format!("this member can not hand over its keys: {error}")))
     }
 
     /// Makes it a member, unless it is one: with no vote before it has caught up.

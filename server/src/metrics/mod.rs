@@ -170,8 +170,7 @@ fn write_member(core: &Core, page: &mut Page) {
         .is(u8::from(status.leader.is_some()));
     page.gauge("etcd_server_is_leader", "Whether this member leads.")
         .is(u8::from(status.leader == Some(status.member)));
-    page.gauge("etcd_server_is_learner", "Whether this member is a learner.")
-        .is(u8::from(core.raft.is_learner()));
+    page.gauge("etcd_server_is_learner", "Whether this member is a learner.").is(u8::from(core.raft.is_learner()));
     page.counter("etcd_server_leader_changes_seen_total", "How often there was another leader.")
         .is(count(&metrics.leader_changes));
     page.gauge("etcd_server_proposals_committed_total", "The last log entry that is committed.")

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_one_members_of_one_cluster() {
-        let shown = |id: Option<SpiffeId>| PeerInfo { addr: ([127, 0, 0, 1], 1).into(), spiffe_id: id, common_name: None };
+        let shown =
+            |id: Option<SpiffeId>| PeerInfo { addr: ([127, 0, 0, 1], 1).into(), spiffe_id: id, common_name: None };
         let (ours, theirs) = (ClusterId(1), ClusterId(2));
         let sender = |known_by: KnownBy, id| known_by.sender(Some(&shown(id))).ok();
         let member = MemberId(7);

@@ -20,6 +20,6 @@ pub(crate) use introduce::{Introduced, introduce};
 pub(crate) use leader::{remaining, renew};
 pub(crate) use links::Links;
 pub(crate) use name::members_of;
-pub(crate) use security::PeerSecurity;
 pub use security::PeerFiles;
+pub(crate) use security::PeerSecurity;
 pub(crate) use service::PeersFace;

@@ -35,10 +35,7 @@ mod tests {
     fn a_member_is_found_by_its_own_name_in_its_own_cluster_alone() {
         let (cluster, id) = (ClusterId(0xcdf8_1819_4e3a_8c32), MemberId(7));
         let name = identity(cluster, id);
-        assert_eq!(
-            name.to_string(),
-            "spiffe://cdf818194e3a8c32.members/ns/meshstore-system/sa/0000000000000007"
-        );
+        assert_eq!(name.to_string(), "spiffe://cdf818194e3a8c32.members/ns/meshstore-system/sa/0000000000000007");
         assert_eq!(member(cluster, &name), Some(id));
         assert_eq!(member(ClusterId(1), &name), None);
         for other in [

@@ -108,9 +108,8 @@ impl PeerSecurity {
         loop {
             sleep(wait).await;
             let issued = authority.issue(&id, TTL, Time::now()).map_err(|error| error.to_string());
-            let replaced = issued.and_then(|(bundle, svid)| {
-                credentials.replace(bundle, Some(svid)).map_err(|error| error.to_string())
-            });
+            let replaced = issued
+                .and_then(|(bundle, svid)| credentials.replace(bundle, Some(svid)).map_err(|error| error.to_string()));
             wait = match replaced {
                 Ok(()) => {
                     info!(%member, "replaced the member's certificate");

@@ -110,7 +110,8 @@ impl JoinArgs {
     /// The address of this host by which it reaches the cluster: nothing is sent to find out.
     fn own_url(&self) -> Result<String, Failure> {
         let unknown = |error: io::Error| {
-            let failure = Failure::bad_args(format!("cannot tell where {} would reach this host: {error}", self.endpoint));
+            let failure =
+                Failure::bad_args(format!("cannot tell where {} would reach this host: {error}", self.endpoint));
             failure.next("say it by --initial-advertise-peer-urls https://HOST:2380")
         };
         let local = || {
@@ -151,7 +152,8 @@ mod tests {
     #[test]
     fn the_line_that_is_printed_is_the_one_that_is_read() {
         let (hash, token) = (AuthorityHash::of(b"x").to_string(), "meshstore-join-secret");
-        let line = super::super::JoinLine { endpoint: "127.0.0.1:15012", name: "b", token, authority: &hash }.to_string();
+        let line =
+            super::super::JoinLine { endpoint: "127.0.0.1:15012", name: "b", token, authority: &hash }.to_string();
         let words: Vec<_> = line.strip_prefix("meshstore cluster ").unwrap().split(' ').collect();
         let args = Line::try_parse_from(words).unwrap().args;
         assert_eq!((args.name.as_str(), args.authority.to_string()), ("b", hash));

@@ -96,7 +96,8 @@ fn health(cluster: &Cluster, report: &Report) -> String {
         Err(reason) if report.member.client_urls.is_empty() => reason.clone(),
         Err(_) => "does not answer".to_owned(),
         Ok((status, _)) if !status.errors.is_empty() => {
-            let told: Vec<_> = status.errors.iter().map(|error| error.trim().trim_start_matches("etcdserver: ")).collect();
+            let told: Vec<_> =
+                status.errors.iter().map(|error| error.trim().trim_start_matches("etcdserver: ")).collect();
             told.join(", ")
         }
         Ok(_) if lag(cluster, report).is_some_and(|lag| lag > FAR_BEHIND) => "far behind".to_owned(),

@@ -66,7 +66,8 @@ impl FoundingFlags {
         if named.len() == 1 && !is_existing {
             return Ok(Founding::Alone);
         }
-        if let Some(url) = named.iter().flat_map(|founder| &founder.peer_urls).find(|url| !url.starts_with("https://")) {
+        if let Some(url) = named.iter().flat_map(|founder| &founder.peer_urls).find(|url| !url.starts_with("https://"))
+        {
             let failure = Failure::bad_args(format!("{url} is plain text, and members speak TLS alone"));
             return Err(failure.next("write https:// in --initial-cluster and --initial-advertise-peer-urls"));
         }
@@ -78,9 +79,10 @@ impl FoundingFlags {
 fn founders<'a>(named: impl Iterator<Item = &'a String>) -> Result<Vec<Founder>, Failure> {
     let mut founders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for one in named {
-        let (name, url) = one.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()).ok_or_else(|| {
-            Failure::bad_args(format!("--initial-cluster has {one:?}")).next("write it as NAME=https://HOST:2380")
-        })?;
+        let (name, url) =
+            one.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()).ok_or_else(|| {
+                Failure::bad_args(format!("--initial-cluster has {one:?}")).next("write it as NAME=https://HOST:2380")
+            })?;
         founders.entry(name).or_default().push(url.to_owned());
     }
     let founder = |(name, peer_urls): (&str, _)| Founder { name: name.to_owned(), peer_urls };

@@ -39,7 +39,8 @@ impl PeerFlags {
     pub(super) fn files(&self) -> Result<Option<PeerFiles>, Failure> {
         let Some((cert, key)) = self.peer_cert_file.clone().zip(self.peer_key_file.clone()) else { return Ok(None) };
         let trusted_ca = self.peer_trusted_ca_file.clone().ok_or_else(|| {
-            let failure = Failure::bad_args("--peer-cert-file is given, but nothing says whose certificates members have");
+            let failure =
+                Failure::bad_args("--peer-cert-file is given, but nothing says whose certificates members have");
             failure.next("name their authority by --peer-trusted-ca-file")
         })?;
         let allowed_hosts = self.peer_cert_allowed_hostname.clone().unwrap_or_default();

@@ -105,7 +105,10 @@ fn a_cluster_is_formed_or_joined_as_etcd_does() {
         ("a=https://10.0.0.1:2380,b=http://10.0.0.2:2380", "plain text"),
         ("a", "NAME=https://HOST:2380"),
     ] {
-        assert!(format!("{:?}", resolved(&with(&["--initial-cluster", cluster])).unwrap_err()).contains(told), "{told}");
+        assert!(
+            format!("{:?}", resolved(&with(&["--initial-cluster", cluster])).unwrap_err()).contains(told),
+            "{told}"
+        );
     }
 }
 

@@ -93,10 +93,10 @@ async fn leases_are_kept_and_end_whichever_member_is_asked() {
     let leader = cluster.leader().await;
     let follower = (leader + 1) % 3;
     let client = cluster.client_of(follower);
-    let granted = client.lease_grant(std::time::Duration::from_secs(60), None).await.unwrap();
+    let granted = client.lease_grant(std::time::Duration::from_mins(1), None).await.unwrap();
     client.put(Put { lease: Some(granted.id), ..Put::new("leased", "1") }).await.unwrap();
     let kept = client.lease_keep_alive_once(granted.id).await.unwrap();
-    assert_eq!(kept.ttl, std::time::Duration::from_secs(60));
+    assert_eq!(kept.ttl, std::time::Duration::from_mins(1));
     for at in 0..3 {
         let left = cluster.client_of(at).lease_time_to_live(granted.id, true).await.unwrap();
         assert!(left.remaining.is_some_and(|ttl| ttl > std::time::Duration::from_secs(30)), "{left:?}");

@@ -1,6 +1,6 @@
-//! Who may not join, or not come back, is told why and what to do.
+//! Who may not join is told why and what to do.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use crate::harness::{Cluster, eventually};
 
@@ -46,43 +46,4 @@ async fn an_invitation_is_for_one_member_of_one_name_of_one_cluster() {
 fn log_of(cluster: &Cluster, at: usize) -> String {
     let member = cluster.member(at);
     format!("{}-{}.log", member.name, member.etcd.port())
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_has_lost_its_data_does_not_come_back_as_the_same() {
-    let mut cluster = Cluster::of_three().await;
-    let follower = (cluster.leader().await + 1) % 3;
-    assert_eq!(cluster.stop(follower).await, Some(0));
-    let (data, kept) = (cluster.member(follower).data.clone(), cluster.path("kept"));
-    copy(&data, Path::new(&kept));
-    cluster.start(follower).await;
-    cluster.voters(3).await;
-
-    // An earlier copy of its own data.
-    assert_eq!(cluster.stop(follower).await, Some(0));
-    fs::remove_dir_all(&data).unwrap();
-    copy(Path::new(&kept), &data);
-    cluster.spawn(follower);
-    let (code, log) = cluster.ended(follower).await;
-    assert!(code != Some(0) && log.contains("has lost its data"), "{code:?} {log}");
-
-    // Its log is gone, and only who it was is there.
-    fs::remove_dir_all(data.join("log")).unwrap();
-    fs::remove_dir_all(data.join("state")).unwrap();
-    cluster.spawn(follower);
-    let (code, log) = cluster.ended(follower).await;
-    assert!(code != Some(0) && log.contains("has lost its data"), "{code:?} {log}");
 }

@@ -110,19 +110,6 @@ impl Cluster {
         self.members.len() - 1
     }
 
-    /// Starts a member again at another peer address, which its flags say now; gives that.
-    pub(crate) async fn move_member(&mut self, at: usize) -> String {
-        assert_eq!(self.stop(at).await, Some(0));
-        let (old, new) = (self.members[at].peer_url(), free_port());
-        self.members[at].peer = new;
-        let url = self.members[at].peer_url();
-        for flag in &mut self.members[at].flags {
-            *flag = flag.replace(&old, &url);
-        }
-        self.start(at).await;
-        url
-    }
-
     /// The line by which a member joins, as `cluster add` or `cluster replace` prints it.
     pub(crate) async fn invite(&self, words: &[&str]) -> Result<String, String> {
         let (credentials, mesh) = (self.path("credentials"), self.reachable().mesh.to_string());
