@@ -3,7 +3,6 @@
 mod cluster;
 mod concurrency;
 mod disk;
-mod dropped;
 mod hash_kv;
 mod leases;
 mod maintenance;
