@@ -97,15 +97,17 @@ pub fn prepare(
 ) -> Result<Joined, JoinError> {
     check_is_free(data_dir)?;
     make_private(data_dir)?;
-    let (workloads, members) = (workload_custody(data_dir), member_custody(data_dir));
-    for (custody, given) in [(workloads, &answer.workloads), (members, &answer.peers)] {
-        if !custody.exists() {
-            custody.take_over(&handover(given.as_ref().ok_or(JoinError::Malformed("keys"))?))?;
-        }
-    }
     let joined = Joined { cluster: ClusterId(answer.cluster_id), member: MemberId(answer.member_id) };
     if joined.member.0 == 0 {
         return Err(JoinError::Malformed("a member's id"));
+    }
+    let given =
+        |authority: &Option<pb::Authority>| authority.as_ref().map(handover).ok_or(JoinError::Malformed("keys"));
+    let (workloads, members) = (given(&answer.workloads)?, given(&answer.peers)?);
+    for (custody, given) in [(workload_custody(data_dir), workloads), (member_custody(data_dir), members)] {
+        if !custody.exists() {
+            custody.take_over(&given)?;
+        }
     }
     Identity::joiner(joined.cluster, joined.member, name.to_owned(), peer_urls.to_vec()).save(data_dir)?;
     Ok(joined)
@@ -172,12 +174,13 @@ mod tests {
     #[test]
     fn an_answer_without_keys_makes_nobody() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (whole, data) = (answer(dir.path()), dir.path().join("b"));
-        for lacking in [
-            pb::JoinResponse { peers: None, ..whole.clone() },
-            pb::JoinResponse { workloads: Some(pb::Authority::default()), ..whole.clone() },
-            pb::JoinResponse { member_id: 0, ..whole },
+        let whole = answer(dir.path());
+        for (name, lacking) in [
+            ("b", pb::JoinResponse { peers: None, ..whole.clone() }),
+            ("c", pb::JoinResponse { workloads: Some(pb::Authority::default()), ..whole.clone() }),
+            ("d", pb::JoinResponse { member_id: 0, ..whole }),
         ] {
+            let data = dir.path().join(name);
             assert!(prepare(&data, "b", &[], &lacking).is_err());
             assert_eq!(remembered(&data).expect("readable"), None);
         }
