@@ -31,6 +31,7 @@ use crate::{
     codec::{self, Record, payload_bytes},
     fatal::Fatal,
     node::Roster,
+    threads::Idle,
     types::{Collected, Entry, LogId, Snapshot, SnapshotMeta, State, StoredMembership, Tag, Types},
     waiters::Waiters,
 };
@@ -145,10 +146,10 @@ pub(crate) fn driver<M: Machine>(
 }
 
 impl<M: Machine> Applier<M> {
-    /// Runs on a thread of its own until the driver is gone or the machine fails.
-    pub(crate) fn run(mut self) {
+    /// Runs on a thread of its own until the driver is gone, the member is dropped or the machine fails.
+    pub(crate) fn run(mut self, idle: &Idle) {
         let mut next = None;
-        while let Some(request) = next.take().or_else(|| self.requests.blocking_recv()) {
+        while let Some(request) = next.take().or_else(|| idle.next(&mut self.requests)) {
             let done = match request {
                 Request::Apply(entries) => {
                     let entries = self.gather(entries, &mut next);

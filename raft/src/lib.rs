@@ -35,6 +35,7 @@ mod propose;
 mod read;
 mod standing;
 mod status;
+mod threads;
 mod types;
 mod waiters;
 

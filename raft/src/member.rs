@@ -2,7 +2,7 @@
 
 mod parts;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, thread::JoinHandle};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use engine::Engine;
@@ -23,12 +23,13 @@ use crate::{
     duties::Duties,
     fatal::Fatal,
     log::Closed,
-    member::parts::{Parts, join, openraft_config, prepare, stop_on_fatal, stopped},
+    member::parts::{Parts, openraft_config, prepare, stop_on_fatal, stopped},
     node::Roster,
     peer::{self, Contacts, Network, Receiving, Service},
     propose::{Packer, Queue},
     read::{Reader, Rounds},
     standing::{Standing, watch_leadership},
+    threads::Threads,
     types::{LogId, Openraft},
 };
 
@@ -60,7 +61,7 @@ struct Inner<M: Machine> {
 /// What ends with the member.
 struct Running {
     packer: tokio::task::JoinHandle<()>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
     log: Closed,
 }
 
@@ -350,7 +351,7 @@ impl<M: Machine> Raft<M> {
             self.hand_over().await;
             drop(self.0.openraft.shutdown().await);
             self.0.tasks.wait().await;
-            join(threads).await;
+            threads.ended().await;
             log.wait().await;
             info!(member = %self.0.member, "raft member shut down");
         }
@@ -429,7 +430,7 @@ mod tests {
         raft.propose(command(0)).await.unwrap();
         let Running { threads, log, .. } = raft.0.running.lock().await.take().unwrap();
         drop(raft);
-        join(threads).await;
+        threads.ended().await;
         log.wait().await;
         let raft = disk.start(config()).await.unwrap();
         assert_eq!(raft.propose(command(1)).await, Ok((1, command(1))));

@@ -9,6 +9,7 @@ use crate::{
     apply::{self, Driver},
     codec::Record,
     tests::journal::{self, Journal},
+    threads::Idle,
     types::{Proposal, Tag, log_id},
     waiters::Waiters,
 };
@@ -22,7 +23,8 @@ pub(super) fn config() -> Config {
 fn open(engine: Engine, fatal: Fatal) -> (LogStore, Closed) {
     let recovered = recover(&engine, &config(), None).unwrap();
     let (store, writer, closed) = LogStore::new(engine, recovered, usize::MAX, fatal);
-    std::thread::spawn(|| writer.run());
+    let idle = Idle::current();
+    std::thread::spawn(move || writer.run(&idle));
     (store, closed)
 }
 
@@ -57,7 +59,8 @@ impl suite::StoreBuilder<Types, LogStore, Driver, TempDir> for Builder {
         let machine = Journal::new(Engine::in_memory(journal::SPACES));
         let waiters = Arc::new(Waiters::new(1, 1));
         let (driver, applier, _) = apply::driver(machine, Record::default(), waiters, &config(), fatal);
-        std::thread::spawn(|| applier.run());
+        let idle = Idle::current();
+        std::thread::spawn(move || applier.run(&idle));
         Ok((dir, store, driver))
     }
 }
@@ -154,7 +157,8 @@ async fn a_failed_write_stops_the_log_for_good() {
     let (recovered, fatal) = (recover(&engine, &config(), None).unwrap(), Fatal::new());
     // An engine without the log's spaces fails every write.
     let (mut store, writer, _) = LogStore::new(Engine::in_memory(&[]), recovered, usize::MAX, fatal.clone());
-    let writer = std::thread::spawn(|| writer.run());
+    let idle = Idle::current();
+    let writer = std::thread::spawn(move || writer.run(&idle));
     assert!(append(&mut store, [entry(1, 0)]).await.is_err());
     assert!(matches!(fatal.wait().await, RaftError::Log(_)));
     writer.join().unwrap();

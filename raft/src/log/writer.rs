@@ -15,6 +15,7 @@ use super::{Shared, disk};
 use crate::{
     RaftError,
     codec::Known,
+    threads::Idle,
     types::{Entry, LogId, Types, Vote},
 };
 
@@ -46,7 +47,7 @@ pub(super) enum Change {
     },
 }
 
-/// Writes operations until their sender is gone or a write fails.
+/// Writes operations until their sender is gone, the member is dropped or a write fails.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     operations: mpsc::Receiver<Operation>,
@@ -75,8 +76,8 @@ impl Writer {
     }
 
     /// Runs on a thread of its own.
-    pub(crate) fn run(mut self) {
-        while let Some(first) = self.operations.blocking_recv() {
+    pub(crate) fn run(mut self, idle: &Idle) {
+        while let Some(first) = idle.next(&mut self.operations) {
             let mut group = self.gather(first);
             self.add_committed(&mut group.batch);
             let begun = Instant::now();

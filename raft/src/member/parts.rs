@@ -1,6 +1,6 @@
 //! What a member is made of before it takes part: its disk read, its threads running, openraft configured.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use engine::Engine;
 use openraft::{SnapshotPolicy, StepDownPolicy};
@@ -14,6 +14,7 @@ use crate::{
     fatal::Fatal,
     log::{self, Closed, LogStore, Recovered, Stall},
     peer::{Acquaintances, Peers},
+    threads::Threads,
     types::Openraft,
     waiters::Waiters,
 };
@@ -28,7 +29,7 @@ pub(super) struct Parts<A> {
     pub(super) peers: Arc<Peers>,
     pub(super) stall: Stall,
     pub(super) log_syncs: Arc<Durations>,
-    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) threads: Threads,
     pub(super) log: Closed,
 }
 
@@ -55,10 +56,9 @@ pub(super) async fn prepare<M: Machine>(
     };
     let peers = Arc::new(Peers::new(acquaintances, config.clone(), dialer, progress.roster.clone()));
     let (stall, log_syncs) = (store.stall(), store.syncs());
-    let threads = vec![
-        thread("raft-log", fatal.clone(), || writer.run())?,
-        thread("raft-apply", fatal.clone(), || apply_thread.run())?,
-    ];
+    let mut threads = Threads::new();
+    threads.start("raft-log", fatal.clone(), |idle| writer.run(&idle))?;
+    threads.start("raft-apply", fatal.clone(), |idle| apply_thread.run(&idle))?;
     let parts = Parts { config, fatal, waiters, driver, progress, peers, stall, log_syncs, threads, log: closed };
     Ok((parts, store))
 }
@@ -72,23 +72,6 @@ async fn recover<M: Machine>(config: &Config, log: Engine, machine: M) -> Result
         Ok((machine, record, recovered))
     });
     recovery.await.map_err(|error| stopped(&error))?
-}
-
-/// A thread without which the member can not go on: if it panics, the member stops.
-fn thread(name: &'static str, fatal: Fatal, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RaftError> {
-    let guarded = move || {
-        if std::panic::catch_unwind(AssertUnwindSafe(body)).is_err() {
-            fatal.report(RaftError::Stopped { reason: format!("thread {name} panicked") });
-        }
-    };
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
-    spawned.map_err(|error| RaftError::Stopped { reason: format!("no thread for {name}: {error}") })
-}
-
-/// A thread catches its own panics, so that joining it can not fail.
-pub(super) async fn join(threads: Vec<JoinHandle<()>>) {
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-    drop(joined.await);
 }
 
 /// Ends openraft when the member has failed anywhere, so that nothing is agreed on that can not be kept or applied.
