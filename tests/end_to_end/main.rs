@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod clients;
 mod cluster;
 mod crash;
 mod demo;
@@ -20,4 +21,7 @@ mod envoy;
 mod etcdctl;
 mod harness;
 mod http;
+#[cfg(target_os = "linux")]
+mod memory;
 mod snapshot;
+mod watch;
