@@ -13,16 +13,19 @@ mod operation;
 mod order;
 mod peer;
 mod shrink;
+mod users;
 mod watches;
 
 use std::{collections::BTreeMap, env, path::PathBuf};
 
+use proto::etcdserverpb as pb;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use self::{
     difference::Difference,
     operation::{Operation, Standing},
     peer::{Answer, Peer},
+    users::Caller,
 };
 
 /// Operations in the quick form.
@@ -31,6 +34,8 @@ const OPERATIONS: usize = 60_000;
 const SEQUENCE: usize = 6_000;
 /// Sequences at once: their servers take turns at waiting.
 const AT_ONCE: usize = 2;
+/// One in so many sequences has users and roles.
+const USERS_EVERY: u64 = 3;
 
 /// Lines shown before those that differ.
 const CONTEXT: usize = 6;
@@ -90,10 +95,11 @@ async fn sequence(seed: u64, length: usize) -> Excused {
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let numbers: Vec<u64> = (0..length).map(|_| dice.random()).collect();
     let mut excused = Excused::new();
-    let Err(mismatch) = run(&numbers, &mut excused).await else { return excused };
+    let users = seed.is_multiple_of(USERS_EVERY);
+    let Err(mismatch) = run(&numbers, users, &mut excused).await else { return excused };
     let index = mismatch.asked.len() - 1;
     eprintln!("seed {seed}, operation {index}: {}\n{}", mismatch.asked[index], mismatch.what);
-    let Mismatch { asked, what } = shrink::shortest(numbers[..=index].to_vec(), mismatch).await;
+    let Mismatch { asked, what } = shrink::shortest(numbers[..=index].to_vec(), users, mismatch).await;
     panic!(
         "seed {seed}, operation {index} of {length} is answered differently; the shortest sequence found that is:\n\
          {}\n{what}\nagain: MESHSTORE_DIFFERENTIAL_SEED={seed} MESHSTORE_DIFFERENTIAL_OPERATIONS={length} \
@@ -103,13 +109,20 @@ async fn sequence(seed: u64, length: usize) -> Excused {
 }
 
 /// Asks a fresh pair of servers all of it.
-async fn run(numbers: &[u64], excused: &mut Excused) -> Result<(), Mismatch> {
+async fn run(numbers: &[u64], users: bool, excused: &mut Excused) -> Result<(), Mismatch> {
     let mut pair = Pair::start().await;
     let mut asked = Vec::new();
+    if users {
+        pair.users = true;
+        for about in users::founding() {
+            let founding = pair.step(&Operation::About(about), Caller::Root, excused).await;
+            founding.unwrap_or_else(|what| panic!("the first users: {what}"));
+        }
+    }
     for &number in numbers {
-        let operation = pair.operation(number);
-        asked.push(format!("{operation:?}"));
-        if let Err(what) = pair.step(&operation, excused).await {
+        let (operation, caller) = pair.operation(number);
+        asked.push(format!("{caller:?}: {operation:?}"));
+        if let Err(what) = pair.step(&operation, caller, excused).await {
             return Err(Mismatch { asked, what });
         }
     }
@@ -122,25 +135,33 @@ struct Pair {
     ours: Peer,
     revision: i64,
     compacted: i64,
+    alarmed: bool,
+    users: bool,
 }
 
 impl Pair {
     async fn start() -> Self {
         let program = etcd();
         let (etcd, ours) = tokio::join!(Peer::etcd(program.to_str().unwrap()), Peer::meshstore());
-        Self { etcd, ours, revision: 1, compacted: -1 }
+        Self { etcd, ours, revision: 1, compacted: -1, alarmed: false, users: false }
     }
 
     fn standing(&self) -> Standing {
-        Standing { revision: self.revision, compacted: self.compacted, watches: self.etcd.watches.alive() }
+        Standing {
+            revision: self.revision,
+            compacted: self.compacted,
+            watches: self.etcd.watches.alive(),
+            alarmed: self.alarmed,
+            users: self.users,
+        }
     }
 
-    fn operation(&self, number: u64) -> Operation {
+    fn operation(&self, number: u64) -> (Operation, Caller) {
         Operation::new(number, &self.standing())
     }
 
     /// Asks both, and compares.
-    async fn step(&mut self, operation: &Operation, excused: &mut Excused) -> Result<(), String> {
+    async fn step(&mut self, operation: &Operation, caller: Caller, excused: &mut Excused) -> Result<(), String> {
         if operation.needs_quiet_watches() {
             if self.etcd.watches.waits_beyond(self.revision) {
                 return Ok(());
@@ -150,14 +171,14 @@ impl Pair {
         let standing = self.standing();
         // A transaction may be one that etcd is not to be asked.
         let (theirs, ours) = if operation.may_harm_etcd() {
-            let ours = self.ours.ask(operation, &standing).await?;
+            let ours = self.ours.ask(operation, caller, &standing).await?;
             if let Some(difference) = Difference::before_etcd(operation, &ours) {
                 *excused.entry(difference).or_default() += 1;
                 return Ok(());
             }
-            (self.etcd.ask(operation, &standing).await, Ok(ours))
+            (self.etcd.ask(operation, caller, &standing).await, Ok(ours))
         } else {
-            tokio::join!(self.etcd.ask(operation, &standing), self.ours.ask(operation, &standing))
+            tokio::join!(self.etcd.ask(operation, caller, &standing), self.ours.ask(operation, caller, &standing))
         };
         let mut theirs = theirs.map_err(|violation| format!("etcd: {violation}"))?;
         let ours = ours.map_err(|violation| format!("meshstore: {violation}"))?;
@@ -184,8 +205,17 @@ impl Pair {
 
     fn follow(&mut self, operation: &Operation, answer: &Answer) {
         self.revision = answer.revision().unwrap_or(self.revision).max(self.revision);
-        if let (Operation::Compact(compact), Answer::Compact(_)) = (operation, answer) {
-            self.compacted = compact.revision;
+        match (operation, answer) {
+            (Operation::Compact(compact), Answer::Compact(_)) => self.compacted = compact.revision,
+            (Operation::Alarm(request), Answer::Alarm(_)) => {
+                use pb::alarm_request::AlarmAction;
+                match AlarmAction::try_from(request.action) {
+                    Ok(AlarmAction::Activate) => self.alarmed = true,
+                    Ok(AlarmAction::Deactivate) => self.alarmed = false,
+                    _ => {}
+                }
+            }
+            _ => {}
         }
     }
 

@@ -18,10 +18,12 @@ pub(crate) enum Difference {
     Ties,
     EndedWatch,
     LimitBeforeOrder,
+    NestedPuts,
+    HashOfNow,
 }
 
 impl Difference {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::OverlookedDuplicate,
         Self::UnknownSort,
         Self::UnknownCompare,
@@ -30,6 +32,8 @@ impl Difference {
         Self::Ties,
         Self::EndedWatch,
         Self::LimitBeforeOrder,
+        Self::NestedPuts,
+        Self::HashOfNow,
     ];
 
     /// Its heading in the document.
@@ -43,6 +47,8 @@ impl Difference {
             Self::Ties => "Keys that a range's order does not tell apart come in key order",
             Self::EndedWatch => "A watch that compaction has ended is gone",
             Self::LimitBeforeOrder => "A limit cuts after the order",
+            Self::NestedPuts => "What nested transactions put needs space, too",
+            Self::HashOfNow => "A hash is that of now",
         }
     }
 
@@ -58,6 +64,11 @@ impl Difference {
             "etcdserver: mvcc: required revision has been compacted" if faults.negative_revision => {
                 Some(Self::NegativeRevision)
             }
+            "etcdserver: mvcc: database space exceeded" => {
+                let Operation::Txn(txn) = operation else { return None };
+                let is_put = |op: &pb::RequestOp| matches!(op.request, Some(Request::RequestPut(_)));
+                (!txn.success.iter().chain(&txn.failure).any(is_put)).then_some(Self::NestedPuts)
+            }
             text if text.starts_with("etcdserver: Compare.") => Some(Self::UnknownCompare),
             // Whatever it is refused for, etcd must not see this.
             _ => faults.sort.then_some(Self::UnknownSort),
@@ -67,6 +78,9 @@ impl Difference {
     /// Why two answers may differ.
     pub(crate) fn between(operation: &Operation, etcd: &Answer, ours: &Answer) -> Option<Self> {
         const FAULTS: [Code; 3] = [Code::InvalidArgument, Code::NotFound, Code::OutOfRange];
+        if let (Answer::HashKv(etcd), Answer::HashKv(ours)) = (etcd, ours) {
+            return (etcd.compact_revision < ours.compact_revision).then_some(Self::HashOfNow);
+        }
         let refused = |answer: &Answer| matches!(answer, Answer::Refused { code, .. } if FAULTS.contains(code));
         let composed = matches!(operation, Operation::Txn(_) | Operation::Put(_) | Operation::Range(_));
         (composed && refused(etcd) && refused(ours)).then_some(Self::SeveralFaults)

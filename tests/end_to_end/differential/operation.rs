@@ -8,7 +8,10 @@ use bytes::Bytes;
 use proto::etcdserverpb::{self as pb, compare::TargetUnion, request_op};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::IndexedRandom};
 
-use super::difference::has_unknown_sort;
+use super::{
+    difference::has_unknown_sort,
+    users::{About, Caller, Draw},
+};
 
 /// Where the store stands when an operation is made.
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub(crate) struct Standing {
     pub(crate) compacted: i64,
     /// The ids of the watches that are alive.
     pub(crate) watches: Vec<i64>,
+    /// An alarm is raised.
+    pub(crate) alarmed: bool,
+    /// There are users and roles, and requests are made as one of them.
+    pub(crate) users: bool,
 }
 
 /// One call, one message on a stream, or a wait.
@@ -37,6 +44,10 @@ pub(crate) enum Operation {
     WatchCancel(pb::WatchCancelRequest),
     /// Until every watch was told everything.
     WatchProgress,
+    HashKv(pb::HashKvRequest),
+    Alarm(pb::AlarmRequest),
+    /// Of users and roles.
+    About(About),
 }
 
 /// Zero bytes, prefixes of one another, both ends of the order: where escapes and bounds go wrong.
@@ -71,9 +82,11 @@ const FLAW: u32 = 120;
 const TXN_OPS_MAX: usize = 128;
 
 impl Operation {
-    /// What `number` asks for at `standing`.
-    pub(crate) fn new(number: u64, standing: &Standing) -> Self {
-        Dice { rng: Xoshiro256PlusPlus::seed_from_u64(number), standing }.operation()
+    /// What `number` asks for at `standing`, and as whom.
+    pub(crate) fn new(number: u64, standing: &Standing) -> (Self, Caller) {
+        let mut dice = Dice { rng: Xoshiro256PlusPlus::seed_from_u64(number), standing };
+        let caller = dice.caller();
+        (dice.operation(), caller)
     }
 
     /// Whether what watches are told depends on how far they are when it happens.
@@ -96,42 +109,9 @@ struct Dice<'a> {
     standing: &'a Standing,
 }
 
-impl Dice<'_> {
-    fn operation(&mut self) -> Operation {
-        match self.below(200) {
-            0..45 => Operation::Put(self.put()),
-            45..105 => {
-                let revision = self.revision();
-                Operation::Range(pb::RangeRequest { revision, ..self.range() })
-            }
-            105..120 => Operation::DeleteRange(self.delete_range()),
-            120..162 => Operation::Txn(self.txn(0)),
-            162 => Operation::Compact(self.compact()),
-            163..170 => Operation::LeaseGrant(self.lease_grant()),
-            170..174 => Operation::LeaseRevoke(pb::LeaseRevokeRequest { id: self.lease() }),
-            174..179 => Operation::LeaseTimeToLive(pb::LeaseTimeToLiveRequest { id: self.lease(), keys: self.even() }),
-            179..181 => Operation::LeaseLeases(pb::LeaseLeasesRequest {}),
-            181..185 => Operation::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id: self.lease() }),
-            185..193 if self.standing.watches.len() < WATCHES_MAX => Operation::WatchCreate(self.watch()),
-            185..199 => Operation::WatchCancel(pb::WatchCancelRequest { watch_id: self.watch_id() }),
-            _ => Operation::WatchProgress,
-        }
-    }
-
+impl Draw for Dice<'_> {
     fn below(&mut self, end: u32) -> u32 {
         self.rng.random_range(0..end)
-    }
-
-    fn one_in(&mut self, of: u32) -> bool {
-        self.below(of) == 0
-    }
-
-    fn even(&mut self) -> bool {
-        self.one_in(2)
-    }
-
-    fn flaw(&mut self) -> bool {
-        self.one_in(FLAW)
     }
 
     fn key(&mut self) -> Bytes {
@@ -150,6 +130,59 @@ impl Dice<'_> {
             15..18 => Bytes::from_static(b"\0"),
             _ => types::KeyRange::prefix(key.to_vec()).to_wire().1,
         }
+    }
+}
+
+impl Dice<'_> {
+    /// Mostly root, without whom a lost right would never be given back.
+    fn caller(&mut self) -> Caller {
+        match self.below(8) {
+            _ if !self.standing.users => Caller::Nobody,
+            0 => Caller::Nobody,
+            1..3 => Caller::One,
+            3..5 => Caller::Two,
+            _ => Caller::Root,
+        }
+    }
+
+    fn operation(&mut self) -> Operation {
+        if self.standing.users && self.one_in(8) {
+            return Operation::About(self.about());
+        }
+        if self.one_in(if self.standing.alarmed { 8 } else { 800 }) {
+            return Operation::Alarm(self.alarm());
+        }
+        match self.below(200) {
+            0..45 => Operation::Put(self.put()),
+            45..105 => {
+                let revision = self.revision();
+                Operation::Range(pb::RangeRequest { revision, ..self.range() })
+            }
+            105..120 => Operation::DeleteRange(self.delete_range()),
+            120..162 => Operation::Txn(self.txn(0)),
+            162 => Operation::Compact(self.compact()),
+            163..170 => Operation::LeaseGrant(self.lease_grant()),
+            170..174 => Operation::LeaseRevoke(pb::LeaseRevokeRequest { id: self.lease() }),
+            174..179 => Operation::LeaseTimeToLive(pb::LeaseTimeToLiveRequest { id: self.lease(), keys: self.even() }),
+            179..181 => Operation::LeaseLeases(pb::LeaseLeasesRequest {}),
+            181..185 => Operation::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id: self.lease() }),
+            185..193 if self.standing.watches.len() < WATCHES_MAX => Operation::WatchCreate(self.watch()),
+            185..199 => Operation::WatchCancel(pb::WatchCancelRequest { watch_id: self.watch_id() }),
+            _ if self.even() => Operation::WatchProgress,
+            _ => Operation::HashKv(pb::HashKvRequest { revision: self.revision().max(0) }),
+        }
+    }
+
+    fn one_in(&mut self, of: u32) -> bool {
+        self.below(of) == 0
+    }
+
+    fn even(&mut self) -> bool {
+        self.one_in(2)
+    }
+
+    fn flaw(&mut self) -> bool {
+        self.one_in(FLAW)
     }
 
     fn value(&mut self) -> Bytes {
@@ -289,6 +322,18 @@ impl Dice<'_> {
         let id = self.lease();
         let ttl = if self.flaw() { 9_000_000_001 } else { LEASE_STEP * (20 + id % 100) };
         pb::LeaseGrantRequest { ttl, id }
+    }
+
+    fn alarm(&mut self) -> pb::AlarmRequest {
+        use pb::alarm_request::AlarmAction;
+        let action = match self.below(6) {
+            0 => AlarmAction::Get,
+            1..5 if self.standing.alarmed => AlarmAction::Deactivate,
+            _ => AlarmAction::Activate,
+        };
+        // Of one member, whatever its id.
+        let (action, alarm) = (action.into(), self.rng.random_range(0..3));
+        pb::AlarmRequest { action, member_id: 1, alarm }
     }
 
     fn watch_id(&mut self) -> i64 {

@@ -1,11 +1,14 @@
 //! One of the two servers, and what it answers.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use futures_util::Stream;
-use proto::etcdserverpb::{self as pb, kv_client::KvClient, lease_client::LeaseClient};
+use proto::etcdserverpb::{
+    self as pb, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient,
+    maintenance_client::MaintenanceClient,
+};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
@@ -13,6 +16,7 @@ use tonic::{
 
 use super::{
     operation::{Operation, Standing},
+    users::{About, Caller, with_token},
     watches::{Violation, Watches},
 };
 use crate::harness::{MESHSTORE, Process, eventually, free_port, listening};
@@ -33,6 +37,10 @@ pub(crate) enum Answer {
     LeaseTimeToLive(pb::LeaseTimeToLiveResponse),
     LeaseLeases(pb::LeaseLeasesResponse),
     LeaseKeepAlive(pb::LeaseKeepAliveResponse),
+    HashKv(pb::HashKvResponse),
+    Alarm(pb::AlarmResponse),
+    /// As text.
+    About(String),
     /// What the stream said is compared by itself.
     Watched,
     Refused {
@@ -55,7 +63,9 @@ impl Answer {
             Self::LeaseTimeToLive(answer) => &answer.header,
             Self::LeaseLeases(answer) => &answer.header,
             Self::LeaseKeepAlive(answer) => &answer.header,
-            Self::Watched | Self::Refused { .. } => &None,
+            Self::HashKv(answer) => &answer.header,
+            Self::Alarm(answer) => &answer.header,
+            Self::About(_) | Self::Watched | Self::Refused { .. } => &None,
         };
         header.as_ref().map(|header| header.revision)
     }
@@ -66,6 +76,10 @@ impl Answer {
             (Self::LeaseTimeToLive(one), Self::LeaseTimeToLive(other)) => {
                 let same_clock = pb::LeaseTimeToLiveResponse { ttl: one.ttl, ..other.clone() };
                 *one == same_clock && (one.ttl - other.ttl).abs() <= TTL_SLACK
+            }
+            // etcd tells the revision that it hashed since 3.6.
+            (Self::HashKv(etcd), Self::HashKv(ours)) if etcd.hash_revision == 0 => {
+                *etcd == pb::HashKvResponse { hash_revision: 0, ..*ours }
             }
             (one, other) => one == other,
         }
@@ -85,6 +99,9 @@ pub(crate) fn comparable_header(header: &mut Option<pb::ResponseHeader>) {
 pub(crate) struct Peer {
     kv: KvClient<Channel>,
     lease: LeaseClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
+    auth: AuthClient<Channel>,
+    tokens: BTreeMap<String, String>,
     keep_alive: (mpsc::Sender<pb::LeaseKeepAliveRequest>, Streaming<pb::LeaseKeepAliveResponse>),
     pub(crate) watches: Watches,
     _process: Process,
@@ -111,13 +128,17 @@ impl Peer {
         let address = free_port();
         let url = format!("http://{address}");
         let data = folder.path().join("data").to_str().unwrap().to_owned();
-        let common = ["--data-dir", &data, "--listen-client-urls", &url, "--advertise-client-urls", &url];
+        let common =
+            ["--data-dir", &data, "--listen-client-urls", &url, "--advertise-client-urls", &url, "--bcrypt-cost", "4"];
         let process = Process::start("server", program, flags.iter().chain(&common), folder.path());
         listening(address).await;
         let channel = connect(address).await;
         let mut lease = LeaseClient::new(channel.clone());
         Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            maintenance: MaintenanceClient::new(channel.clone()),
+            auth: AuthClient::new(channel.clone()),
+            tokens: BTreeMap::new(),
             keep_alive: keep_alive(&mut lease).await,
             lease,
             watches: Watches::open(channel, is_etcd).await,
@@ -130,26 +151,49 @@ impl Peer {
     ///
     /// # Errors
     /// What it said on the watch stream that no server may say.
-    pub(crate) async fn ask(&mut self, operation: &Operation, standing: &Standing) -> Result<Answer, Violation> {
+    pub(crate) async fn ask(
+        &mut self,
+        operation: &Operation,
+        caller: Caller,
+        standing: &Standing,
+    ) -> Result<Answer, Violation> {
+        let token = self.tokens.get(caller.name()).cloned();
+        let token = token.as_deref();
         let refused = |status: Status| Answer::Refused { code: status.code(), text: status.message().to_owned() };
         Ok(match operation.clone() {
-            Operation::Put(request) => answer(self.kv.put(request).await, Answer::Put, |it| &mut it.header),
-            Operation::Range(request) => answer(self.kv.range(request).await, Answer::Range, |it| &mut it.header),
-            Operation::DeleteRange(request) => {
-                answer(self.kv.delete_range(request).await, Answer::DeleteRange, |it| &mut it.header)
+            Operation::Put(request) => {
+                answer(self.kv.put(with_token(request, token)).await, Answer::Put, |it| &mut it.header)
             }
-            Operation::Txn(request) => answer(self.kv.txn(request).await, Answer::Txn, |it| &mut it.header),
-            Operation::Compact(request) => answer(self.kv.compact(request).await, Answer::Compact, |it| &mut it.header),
-            Operation::LeaseGrant(request) => self.grant(request).await,
+            Operation::Range(request) => {
+                answer(self.kv.range(with_token(request, token)).await, Answer::Range, |it| &mut it.header)
+            }
+            Operation::DeleteRange(request) => {
+                answer(self.kv.delete_range(with_token(request, token)).await, Answer::DeleteRange, |it| &mut it.header)
+            }
+            Operation::Txn(request) => {
+                answer(self.kv.txn(with_token(request, token)).await, Answer::Txn, |it| &mut it.header)
+            }
+            Operation::Compact(request) => {
+                answer(self.kv.compact(with_token(request, token)).await, Answer::Compact, |it| &mut it.header)
+            }
+            Operation::LeaseGrant(request) => self.grant(request, token).await,
             Operation::LeaseRevoke(request) => {
-                answer(self.lease.lease_revoke(request).await, Answer::LeaseRevoke, |it| &mut it.header)
+                answer(self.lease.lease_revoke(with_token(request, token)).await, Answer::LeaseRevoke, |it| {
+                    &mut it.header
+                })
             }
             Operation::LeaseTimeToLive(request) => {
-                let told = self.lease.lease_time_to_live(request).await.map(|response| response.map(with_sorted_keys));
+                let told = self
+                    .lease
+                    .lease_time_to_live(with_token(request, token))
+                    .await
+                    .map(|response| response.map(with_sorted_keys));
                 answer(told, Answer::LeaseTimeToLive, |it| &mut it.header)
             }
             Operation::LeaseLeases(request) => {
-                answer(self.lease.lease_leases(request).await, Answer::LeaseLeases, |it| &mut it.header)
+                answer(self.lease.lease_leases(with_token(request, token)).await, Answer::LeaseLeases, |it| {
+                    &mut it.header
+                })
             }
             Operation::LeaseKeepAlive(request) => {
                 self.keep_alive.0.send(request).await.unwrap();
@@ -171,6 +215,13 @@ impl Peer {
                 self.watches.cancel(request).await?;
                 Answer::Watched
             }
+            Operation::About(about) => self.about(about, token).await,
+            Operation::HashKv(request) => {
+                answer(self.maintenance.hash_kv(with_token(request, token)).await, Answer::HashKv, |it| &mut it.header)
+            }
+            Operation::Alarm(request) => {
+                answer(self.maintenance.alarm(with_token(request, token)).await, Answer::Alarm, |it| &mut it.header)
+            }
             Operation::WatchProgress => {
                 self.watches.progress(standing.revision).await?;
                 Answer::Watched
@@ -178,14 +229,26 @@ impl Peer {
         })
     }
 
+    /// Keeps the token that the server gives, if it does.
+    async fn about(&mut self, about: About, token: Option<&str>) -> Answer {
+        let user = if let About::Authenticate(request) = &about { request.name.clone() } else { String::new() };
+        match about.ask(&mut self.auth, token).await {
+            Ok((text, given)) => {
+                self.tokens.extend(given.map(|token| (user, token)));
+                Answer::About(text)
+            }
+            Err(status) => Answer::Refused { code: status.code(), text: status.message().to_owned() },
+        }
+    }
+
     /// A lease that the server named is revoked at once: the other one names it differently.
-    async fn grant(&mut self, request: pb::LeaseGrantRequest) -> Answer {
+    async fn grant(&mut self, request: pb::LeaseGrantRequest, token: Option<&str>) -> Answer {
         let named = request.id != 0;
-        let granted = self.lease.lease_grant(request).await;
+        let granted = self.lease.lease_grant(with_token(request, token)).await;
         if let (false, Ok(granted)) = (named, &granted) {
             let id = granted.get_ref().id;
             assert!(id > 0, "a lease named {id}");
-            self.lease.lease_revoke(pb::LeaseRevokeRequest { id }).await.unwrap();
+            self.lease.lease_revoke(with_token(pb::LeaseRevokeRequest { id }, token)).await.unwrap();
         }
         let granted =
             granted.map(|response| response.map(|it| if named { it } else { pb::LeaseGrantResponse { id: 0, ..it } }));
@@ -231,14 +294,9 @@ async fn keep_alive(
     let (requests, queue) = mpsc::channel(1);
     // etcd's answer to the call itself comes with the first message.
     requests.send(pb::LeaseKeepAliveRequest { id: 0 }).await.unwrap();
-    let mut responses = lease.lease_keep_alive(stream(queue)).await.unwrap().into_inner();
+    let mut responses = lease.lease_keep_alive(ReceiverStream::new(queue)).await.unwrap().into_inner();
     responses.message().await.unwrap();
     (requests, responses)
-}
-
-/// What is sent on the channel, as a request stream.
-pub(crate) fn stream<T: Send + 'static>(queue: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
-    futures_util::stream::unfold(queue, |mut queue| async { queue.recv().await.map(|next| (next, queue)) })
 }
 
 /// In memory where there is such a place: what is asked of the servers here is their answers, not their disk.

@@ -8,7 +8,7 @@ use super::{Excused, Mismatch, run};
 const BUDGET: Duration = Duration::from_secs(90);
 
 /// The shortest sequence found that fails, and how; `numbers` fails at its last.
-pub(super) async fn shortest(mut numbers: Vec<u64>, mut mismatch: Mismatch) -> Mismatch {
+pub(super) async fn shortest(mut numbers: Vec<u64>, users: bool, mut mismatch: Mismatch) -> Mismatch {
     let deadline = Instant::now() + BUDGET;
     let mut cut = numbers.len() / 2;
     while cut > 0 {
@@ -18,7 +18,7 @@ pub(super) async fn shortest(mut numbers: Vec<u64>, mut mismatch: Mismatch) -> M
                 return mismatch;
             }
             let mut shorter = [&numbers[..start], &numbers[start + cut..]].concat();
-            match run(&shorter, &mut Excused::new()).await {
+            match run(&shorter, users, &mut Excused::new()).await {
                 Ok(()) => start += cut,
                 Err(again) => {
                     shorter.truncate(again.asked.len());

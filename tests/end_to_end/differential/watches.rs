@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proto::{etcdserverpb as pb, mvccpb};
 use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::peer::{comparable_header, stream};
+use super::peer::comparable_header;
 
 /// Longest wait for a response that must come.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -67,7 +68,8 @@ impl Watches {
         let first = pb::WatchCreateRequest { key: "first".into(), watch_id: FIRST, ..Default::default() };
         let first = pb::watch_request::RequestUnion::CreateRequest(first);
         requests.send(pb::WatchRequest { request_union: Some(first) }).await.unwrap();
-        let responses = pb::watch_client::WatchClient::new(channel).watch(stream(queue)).await.unwrap().into_inner();
+        let responses =
+            pb::watch_client::WatchClient::new(channel).watch(ReceiverStream::new(queue)).await.unwrap().into_inner();
         let mut watches = Self {
             requests,
             responses,
