@@ -14,7 +14,7 @@ use crate::{
     Order, Range, RangeAnswer, Show, StoreError,
     layout::{self, KEYS, Row, corrupt},
     snapshot::{Found, Pick},
-    view::Shared,
+    view::{Head, Shared},
 };
 
 /// Most keys whose rows are gone to one by one.
@@ -22,7 +22,7 @@ const LED_KEYS_MAX: usize = 10_000;
 /// Rows that are stepped over one by one before a seek is tried: a seek costs about as much as this many steps.
 const STEPS_BEFORE_SEEK: usize = 8;
 
-/// The keys of a range at the published revision; `None` if the index is of no help.
+/// The keys of a range at the published revision; `None` if the index is of no help, as with any other revision.
 pub(crate) fn latest(shared: &Shared, range: &Range) -> Result<Option<RangeAnswer>, StoreError> {
     if !is_plain(range) {
         return Ok(None);
@@ -44,7 +44,13 @@ pub(crate) fn remembered(shared: &Shared, range: &Range, keys_max: usize) -> Res
 
 fn is_plain(range: &Range) -> bool {
     let is_filtered = !range.mod_revisions.is_open() || !range.create_revisions.is_open();
-    range.revision.is_none() && range.order == Order::default() && !is_filtered
+    range.order == Order::default() && !is_filtered
+}
+
+/// Whether the index tells what is asked for: who reads page by page names the revision of the first page, which often is
+/// the present still.
+fn is_of(head: &Head, range: &Range) -> bool {
+    head.is_settled && range.revision.is_none_or(|revision| revision == head.published.revision)
 }
 
 fn one(shared: &Shared, range: &Range, key: &Bytes) -> Result<Option<RangeAnswer>, StoreError> {
@@ -53,7 +59,7 @@ fn one(shared: &Shared, range: &Range, key: &Bytes) -> Result<Option<RangeAnswer
     loop {
         let (revision, newest) = {
             let head = shared.head.read();
-            if !head.is_settled {
+            if !is_of(&head, range) {
                 return Ok(None);
             }
             (head.published.revision, head.living.get(&versions))
@@ -110,7 +116,7 @@ impl Index {
         let head = shared.head.read();
         let count = head.living.count(&start, end.as_deref());
         let wanted = if range.show == Show::CountOnly { 0 } else { count.min(limit) };
-        if !head.is_settled || wanted > keys_max {
+        if !is_of(&head, range) || wanted > keys_max {
             return Ok(None);
         }
         let keys = head.living.from(&start).take(wanted).cloned().collect();
