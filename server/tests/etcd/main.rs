@@ -3,6 +3,7 @@
 mod cluster;
 mod concurrency;
 mod disk;
+mod dropped;
 mod hash_kv;
 mod leases;
 mod maintenance;
