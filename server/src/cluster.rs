@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use proto::etcdserverpb::{self as pb, cluster_server::Cluster};
 use raft::{Member, MemberId, Node};
-use store::Refusal;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     core::Core,
     ids,
     members::{etcd_member, has_any, learners},
-    status::{bad_member_urls, no_way_to_members, not_changed, refused, too_many_learners},
+    status::{bad_member_urls, member_not_found, no_way_to_members, not_changed, peer_url_exists, too_many_learners},
     urls::{is_secure, peer_urls},
 };
 
@@ -92,7 +91,7 @@ async fn add(core: &Core, urls: &[String], is_learner: bool) -> Result<MemberId,
     core.confirm_read().await?;
     let members = core.raft.members();
     if members.iter().any(|member| has_any(member, &peer_urls)) {
-        return Err(refused(&Refusal::PeerUrlExists));
+        return Err(peer_url_exists());
     }
     if !core.links.is_open() {
         return Err(no_way_to_members());
@@ -113,10 +112,10 @@ async fn add(core: &Core, urls: &[String], is_learner: bool) -> Result<MemberId,
 async fn update(core: &Core, id: MemberId, urls: &[String]) -> Result<(), Status> {
     core.confirm_read().await?;
     let members = core.raft.members();
-    let member = members.iter().find(|member| member.id == id).ok_or_else(|| refused(&Refusal::MemberNotFound))?;
+    let member = members.iter().find(|member| member.id == id).ok_or_else(member_not_found)?;
     let peer_urls = peer_urls(urls).ok_or_else(bad_member_urls)?;
     if members.iter().any(|other: &Member| other.id != id && has_any(other, &peer_urls)) {
-        return Err(refused(&Refusal::PeerUrlExists));
+        return Err(peer_url_exists());
     }
     let node = Node { peer_urls, ..member.node.clone() };
     core.raft.update(id, node).await.map_err(|error| not_changed(&error))?;

@@ -257,7 +257,6 @@ impl Core {
             | Command::LeaseGrant(_)
             | Command::LeaseCheckpoint(_)
             | Command::Alarm(_)
-            | Command::Member(_)
             | Command::Settle
             | Command::Auth(_) => false,
             Command::LeaseRevoke(revoke) => {

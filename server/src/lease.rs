@@ -10,13 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::LeaseId;
 
-use crate::{
-    auth::Caller,
-    core::Core,
-    kv::mismatched,
-    peers,
-    status::{auth_refused, refused},
-};
+use crate::{auth::Caller, core::Core, kv::mismatched, peers, status::auth_refused};
 
 /// Renewals of one stream that are made together, of those that have arrived.
 const KEEP_ALIVE_BATCH_MAX: usize = 1024;
@@ -38,7 +32,7 @@ impl Lease for LeaseFace {
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let caller = Caller::of(&request);
         let request = request.into_inner();
-        let ttl = self.limits.lease_ttl(request.ttl).map_err(|refusal| refused(&refusal))?;
+        let ttl = self.limits.lease_ttl(request.ttl);
         let id = LeaseId::new(request.id).unwrap_or_else(random_lease);
         match self.propose(Command::LeaseGrant(LeaseGrant { id, ttl }), &caller).await? {
             Answer::LeaseGrant(answer) => Ok(Response::new(pb::LeaseGrantResponse {

@@ -27,8 +27,6 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::LeaseNotFound(_) => Status::not_found("etcdserver: requested lease not found"),
         Refusal::LeaseExists(_) => Status::failed_precondition("etcdserver: lease already exists"),
         Refusal::LeaseTtlTooLarge => Status::out_of_range("etcdserver: too large lease TTL"),
-        Refusal::MemberNotFound => Status::not_found("etcdserver: member not found"),
-        Refusal::PeerUrlExists => Status::failed_precondition("etcdserver: Peer URLs already exists"),
         Refusal::NoSpace => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
         Refusal::Corrupt => Status::data_loss("etcdserver: corrupt cluster"),
         Refusal::Auth(refusal) => auth_refused(*refusal),
@@ -127,7 +125,7 @@ pub(crate) fn not_changed(error: &ChangeError) -> Status {
         ChangeError::Unknown => timed_out(),
         ChangeError::InProgress => too_many_requests(),
         ChangeError::Exists(_) => Status::failed_precondition("etcdserver: member ID already exist"),
-        ChangeError::NotFound(_) | ChangeError::Removed(_) => Status::not_found("etcdserver: member not found"),
+        ChangeError::NotFound(_) | ChangeError::Removed(_) => member_not_found(),
         ChangeError::NotLearner(_) => not_a_learner(),
         ChangeError::NotVoter(_) => bad_leader_transferee(),
         ChangeError::NotReady { .. } => {
@@ -147,6 +145,16 @@ pub(crate) fn no_leader() -> Status {
 /// A learner that is to stay one, where there are enough of them.
 pub(crate) fn too_many_learners() -> Status {
     Status::failed_precondition("etcdserver: too many learner members in cluster")
+}
+
+/// No member of this id.
+pub(crate) fn member_not_found() -> Status {
+    Status::not_found("etcdserver: member not found")
+}
+
+/// Another member has a peer address.
+pub(crate) fn peer_url_exists() -> Status {
+    Status::failed_precondition("etcdserver: Peer URLs already exists")
 }
 
 /// A request that a member without a vote does not answer.

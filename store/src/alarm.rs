@@ -128,9 +128,7 @@ fn writes(command: &Command) -> bool {
         | Command::Compact(_)
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_) => true,
-        Command::LeaseCheckpoint(_) | Command::Alarm(_) | Command::Member(_) | Command::Settle | Command::Auth(_) => {
-            false
-        }
+        Command::LeaseCheckpoint(_) | Command::Alarm(_) | Command::Settle | Command::Auth(_) => false,
     }
 }
 
@@ -144,7 +142,6 @@ pub(crate) fn grows(command: &Command) -> bool {
         | Command::LeaseRevoke(_)
         | Command::LeaseCheckpoint(_)
         | Command::Alarm(_)
-        | Command::Member(_)
         | Command::Settle
         | Command::Auth(_) => false,
     }

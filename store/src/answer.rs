@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use types::{LeaseId, Revision};
 
-use crate::{Alarm, Member};
+use crate::Alarm;
 
 /// One version of one key. Source: etcd v3 `mvccpb.KeyValue`.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,8 +61,6 @@ pub enum Answer {
     LeaseCheckpoint(LeaseCheckpointAnswer),
     /// To an alarm raised or cleared.
     Alarm(AlarmAnswer),
-    /// To what a member is.
-    Member(MemberAnswer),
     /// To a piece of the deletes of leases that have ended.
     Settle(SettleAnswer),
     /// To a change of users and roles, or a login.
@@ -171,15 +169,6 @@ pub struct AlarmAnswer {
     pub revision: Revision,
     /// The alarm: raised now, or before already; cleared now. `None` if it was to be cleared and was not raised.
     pub alarm: Option<Alarm>,
-}
-
-/// A member is known as this.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberAnswer {
-    /// The store's revision, which members do not move.
-    pub revision: Revision,
-    /// What it is now.
-    pub member: Member,
 }
 
 /// Some more keys of leases that have ended are deleted.

@@ -10,7 +10,7 @@ use std::{num::NonZeroU64, time::Duration};
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
 
-use crate::{AlarmChange, AuthCommand, MemberChange, Refusal};
+use crate::{AlarmChange, AuthCommand, Refusal};
 
 /// What an [`Entry`](crate::Entry) of the log asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,6 @@ pub enum Command {
     LeaseCheckpoint(LeaseCheckpoint),
     /// Raises or clears an alarm.
     Alarm(AlarmChange),
-    /// Tells of a member.
-    Member(MemberChange),
     /// Deletes some more keys of leases that have ended with many; nothing that a reader sees changes.
     Settle,
     /// Changes users and roles, or logs somebody in.

@@ -61,12 +61,6 @@ pub enum Refusal {
     /// A TTL above [`LEASE_TTL_MAX`](crate::LEASE_TTL_MAX).
     #[error("too large lease TTL")]
     LeaseTtlTooLarge,
-    /// No member of this id.
-    #[error("member not found")]
-    MemberNotFound,
-    /// Another member has a peer address.
-    #[error("peer URL exists")]
-    PeerUrlExists,
     /// A member's quota is used up: delete, compact, and clear the alarm.
     #[error("database space exceeded")]
     NoSpace,

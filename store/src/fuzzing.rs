@@ -56,7 +56,7 @@ pub fn commands(bytes: &[u8]) {
 /// A valid command of those that the model knows.
 fn modelled(encoded: &Bytes) -> Option<Command> {
     let Entry { command, .. } = Entry::decode(encoded).ok()?;
-    let is_known = !matches!(command, Command::Alarm(_) | Command::Member(_) | Command::Auth(_));
+    let is_known = !matches!(command, Command::Alarm(_) | Command::Auth(_));
     (is_known && validate(&command, &Limits::default()).is_ok()).then_some(command)
 }
 

@@ -23,7 +23,6 @@ mod layout;
 mod lessor;
 mod limits;
 mod living;
-mod member;
 mod recent;
 mod rows;
 mod snapshot;
@@ -42,7 +41,7 @@ mod tests;
 pub use alarm::{Alarm, AlarmChange, AlarmKind};
 pub use answer::{
     AlarmAnswer, Answer, AuthAnswer, CompactAnswer, DeleteRangeAnswer, KeyValue, LeaseCheckpointAnswer,
-    LeaseGrantAnswer, LeaseRevokeAnswer, MemberAnswer, OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
+    LeaseGrantAnswer, LeaseRevokeAnswer, OpAnswer, PutAnswer, RangeAnswer, SettleAnswer, TxnAnswer,
 };
 pub use apply::Store;
 pub use auth::{
@@ -57,7 +56,6 @@ pub use error::{DecodeError, Failure, Refusal, StoreError};
 pub use hash::KeyHash;
 pub use lessor::{Lessor, Renewal};
 pub use limits::{AutoCompaction, LEASE_TTL_MAX, Limits, QueueLimits};
-pub use member::{Member, MemberChange};
 pub use sweep::{Sweep, Sweeper};
 pub use transfer::{Export, Load, LoadError, Loaded, Step, Steps};
 pub use validate::{validate, validate_range, validate_read_only};

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use types::KeyRange;
 
-use crate::{Command, Compare, LeaseGrant, Limits, Op, Put, Range, ReadOnlyTxn, Refusal, Txn, limits::LEASE_TTL_MAX};
+use crate::{Command, Compare, Limits, Op, Put, Range, ReadOnlyTxn, Refusal, Txn};
 
 /// How deep transactions nest at most, whatever [`Limits::txn_ops_max`] leaves: decoders recurse.
 pub(crate) const TXN_DEPTH_MAX: usize = 64;
@@ -27,13 +27,11 @@ pub fn validate(command: &Command, limits: &Limits) -> Result<(), Refusal> {
             shape(txn, limits.txn_ops_max, TXN_DEPTH_MAX)?;
             no_double_write(txn)
         }
-        Command::LeaseGrant(LeaseGrant { ttl, .. }) if *ttl > LEASE_TTL_MAX => Err(Refusal::LeaseTtlTooLarge),
         Command::Compact(_)
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_)
         | Command::LeaseCheckpoint(_)
         | Command::Alarm(_)
-        | Command::Member(_)
         | Command::Settle
         | Command::Auth(_) => Ok(()),
     }

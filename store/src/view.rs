@@ -24,15 +24,14 @@ use tokio::sync::watch;
 use types::{KeyRange, LeaseId, Revision};
 
 use crate::{
-    Access, Actor, Alarm, Auth, AuthRefusal, Failure, Limits, Member, Range, RangeAnswer, ReadOnlyTxn, Refusal,
-    StoreError, TxnAnswer, WatchHub,
+    Access, Actor, Alarm, Auth, AuthRefusal, Failure, Limits, Range, RangeAnswer, ReadOnlyTxn, Refusal, StoreError,
+    TxnAnswer, WatchHub,
     alarm::Alarms,
     answer::OpAnswer,
     auth::KeySet,
     ending::Endings,
     layout::{self, Compacted},
     living::{self, Living, Newest},
-    member::Members,
     recent::Recent,
     snapshot::Snapshot,
 };
@@ -70,7 +69,6 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent,
     pub(crate) leases: RwLock<BTreeMap<LeaseId, Lease>>,
     pub(crate) alarms: RwLock<Alarms>,
-    pub(crate) members: RwLock<Members>,
     /// The leases whose keys are not all deleted on the engine.
     pub(crate) endings: watch::Sender<Endings>,
     pub(crate) auth: ArcSwap<Auth>,
@@ -272,11 +270,6 @@ impl View {
     /// The alarms that are raised, by kind and member.
     pub fn alarms(&self) -> Vec<Alarm> {
         self.shared().alarms.read().raised().collect()
-    }
-
-    /// The members of the cluster, by id.
-    pub fn members(&self) -> Vec<Member> {
-        self.shared().members.read().all()
     }
 
     /// Returns while there are leases that have ended and whose keys are not all deleted on the engine: one member has to

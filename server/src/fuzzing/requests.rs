@@ -70,7 +70,7 @@ impl InMemory {
             }
             5 => {
                 let pb::LeaseGrantRequest { id, ttl } = decode(message)?;
-                let ttl = self.limits.lease_ttl(ttl).map_err(|refusal| refused(&refusal))?;
+                let ttl = self.limits.lease_ttl(ttl);
                 let id = LeaseId::new(id).ok_or_else(|| Status::invalid_argument("the member would choose"))?;
                 self.propose(&Command::LeaseGrant(store::LeaseGrant { id, ttl }))?;
                 Vec::new()

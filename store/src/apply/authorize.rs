@@ -36,7 +36,6 @@ impl Store {
             | Command::Compact(_)
             | Command::LeaseCheckpoint(_)
             | Command::Alarm(_)
-            | Command::Member(_)
             | Command::Settle => Ok(self.auth.require_root(actor)?),
         }
     }

@@ -14,7 +14,7 @@ use types::{KeyRange, LeaseId};
 use super::{Store, ending::KEYS_AT_ONCE, write::Writing};
 use crate::{
     Failure, Lease, LeaseCheckpoint, LeaseCheckpointAnswer, LeaseGrant, LeaseGrantAnswer, LeaseRevoke,
-    LeaseRevokeAnswer, Refusal, StoreError, layout,
+    LeaseRevokeAnswer, Refusal, StoreError, layout, limits::LEASE_TTL_MAX,
 };
 
 impl Store {
@@ -30,6 +30,9 @@ impl Store {
 
     pub(super) fn lease_grant(&mut self, batch: &mut Batch, grant: LeaseGrant) -> Result<LeaseGrantAnswer, Failure> {
         let LeaseGrant { id, ttl } = grant;
+        if ttl > LEASE_TTL_MAX {
+            return Err(Refusal::LeaseTtlTooLarge.into());
+        }
         if self.has_lease(id) {
             return Err(Refusal::LeaseExists(id).into());
         }

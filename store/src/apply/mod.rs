@@ -24,13 +24,12 @@ use types::Revision;
 
 use self::overlay::Overlay;
 use crate::{
-    AlarmAnswer, AlarmChange, Answer, Auth, Command, Compact, CompactAnswer, Entry, Failure, MemberAnswer,
-    MemberChange, Refusal, StoreError, Sweeper, WatchHub,
+    AlarmAnswer, AlarmChange, Answer, Auth, Command, Compact, CompactAnswer, Entry, Failure, Refusal, StoreError,
+    Sweeper, WatchHub,
     alarm::Alarms,
     auth,
     ending::Endings,
     layout::{self, Compacted},
-    member::Members,
     snapshot::Snapshot,
     view::{Current, Published, Shared},
     watch::{Feed, Told},
@@ -47,9 +46,8 @@ pub struct Store {
     revision: Revision,
     compacted: Compacted,
     alarms: Alarms,
-    members: Members,
     endings: Endings,
-    /// Whether alarms, members and endings are published as they are.
+    /// Whether alarms and endings are published as they are.
     told: bool,
     auth: Arc<Auth>,
     overlay: Overlay,
@@ -64,7 +62,6 @@ impl Store {
         layout::LEASES,
         layout::ATTACHED,
         layout::ALARMS,
-        layout::MEMBERS,
         layout::ENDINGS,
         layout::META,
         auth::SPACE,
@@ -97,7 +94,6 @@ impl Store {
                 Ok(Answer::LeaseCheckpoint(self.lease_checkpoint(batch, checkpoint)))
             }
             Command::Alarm(change) => Ok(Answer::Alarm(self.alarm(batch, change))),
-            Command::Member(change) => self.member(batch, change).map(Answer::Member),
             Command::Settle => self.settle(batch).map(Answer::Settle).map_err(Failure::from),
             Command::Auth(command) => self.auth(batch, &command).map(Answer::Auth),
         }
@@ -109,7 +105,6 @@ impl Store {
         self.overlay.publish_leases(&mut self.shared.leases.write());
         if !std::mem::replace(&mut self.told, true) {
             self.shared.alarms.write().clone_from(&self.alarms);
-            self.shared.members.write().clone_from(&self.members);
             self.shared.endings.send_replace(self.endings.clone());
         }
         // Before the revision: who sees what was written sees by then who may see it.
@@ -164,12 +159,5 @@ impl Store {
             batch.delete(layout::ALARMS, change.alarm.key());
         }
         AlarmAnswer { revision: self.revision, alarm: (differs || change.raised).then_some(change.alarm) }
-    }
-
-    fn member(&mut self, batch: &mut Batch, change: MemberChange) -> Result<MemberAnswer, Failure> {
-        let member = self.members.change(change)?;
-        self.told = false;
-        batch.put(layout::MEMBERS, member.key(), member.row());
-        Ok(MemberAnswer { revision: self.revision, member })
     }
 }

@@ -23,7 +23,6 @@ use crate::{
     ending::Endings,
     layout,
     living::{Living, Newest},
-    member::Members,
     recent::Recent,
     snapshot::Snapshot,
     view::{Head, Published, Shared},
@@ -46,7 +45,6 @@ impl Store {
             revision: published.revision,
             compacted: published.compacted,
             alarms: shared.alarms.read().clone(),
-            members: shared.members.read().clone(),
             endings: shared.endings.borrow().clone(),
             told: true,
             auth: shared.auth.load_full(),
@@ -73,7 +71,6 @@ impl Store {
         let before = std::mem::replace(&mut self.revision, revision);
         self.compacted = compacted;
         self.alarms = shared.alarms.read().clone();
-        self.members = shared.members.read().clone();
         self.endings = shared.endings.borrow().clone();
         self.told = true;
         self.auth = shared.auth.load_full();
@@ -93,7 +90,6 @@ fn read(engine: Engine, limits: Limits, swept_rows: Arc<AtomicU64>) -> Result<Sh
     let living = living(&engine, published, endings.clone())?;
     Ok(Shared {
         alarms: RwLock::new(Alarms::load(&engine)?),
-        members: RwLock::new(Members::load(&engine)?),
         auth: ArcSwap::from_pointee(auth::load(&engine)?),
         leases: RwLock::new(layout::leases(&engine)?),
         recent: Recent::new(limits.recent_bytes_max),

@@ -15,8 +15,8 @@ use types::KeyRange;
 use self::reader::Reader;
 use crate::{
     Actor, Alarm, AlarmChange, Bounds, Command, Compact, Compare, CompareResult, CompareTarget, DecodeError,
-    DeleteRange, Entry, LeaseCheckpoint, LeaseGrant, LeaseRevoke, Member, MemberChange, Op, Order, OrderBy, Put,
-    PutLease, PutValue, Range, Show, Txn, validate::TXN_DEPTH_MAX, varint,
+    DeleteRange, Entry, LeaseCheckpoint, LeaseGrant, LeaseRevoke, Op, Order, OrderBy, Put, PutLease, PutValue, Range,
+    Show, Txn, validate::TXN_DEPTH_MAX, varint,
 };
 
 /// A command alone, which nobody in particular gave.
@@ -35,12 +35,8 @@ mod tag {
     pub(super) const RANGE: u8 = 7;
     pub(super) const AUTH: u8 = 16;
     pub(super) const ALARM: u8 = 32;
-    pub(super) const MEMBER: u8 = 33;
     pub(super) const SETTLE: u8 = 34;
     pub(super) const LEASE_CHECKPOINT: u8 = 35;
-
-    pub(super) const PUBLISH: u8 = 1;
-    pub(super) const PEER_URLS: u8 = 2;
 
     pub(super) const ONE: u8 = 1;
     pub(super) const BETWEEN: u8 = 2;
@@ -109,7 +105,6 @@ impl Command {
                 out.tagged(tag::ALARM).tagged(kind.number()).fixed(member.cast_signed());
                 out.flag(*raised);
             }
-            Self::Member(change) => out.tagged(tag::MEMBER).member_change(change),
             Self::Settle => out.push(tag::SETTLE),
             Self::Auth(command) => auth::put_command(out.tagged(tag::AUTH), command),
         }
@@ -129,7 +124,6 @@ impl Reader<'_> {
                 Command::LeaseCheckpoint(LeaseCheckpoint { remaining: self.list(Reader::checkpoint)? })
             }
             tag::ALARM => Command::Alarm(self.alarm_change()?),
-            tag::MEMBER => Command::Member(self.member_change()?),
             tag::SETTLE => Command::Settle,
             tag::AUTH => Command::Auth(self.auth()?),
             _ => return Err(DecodeError::Malformed("unknown command")),
@@ -148,8 +142,6 @@ trait Write {
     fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T));
     fn optional(&mut self, value: Option<i64>);
     fn keys(&mut self, keys: &KeyRange);
-    fn texts(&mut self, texts: &[String]);
-    fn member_change(&mut self, change: &MemberChange);
     fn put(&mut self, put: &Put);
     fn delete_range(&mut self, delete: &DeleteRange);
     fn txn(&mut self, txn: &Txn);
@@ -209,25 +201,6 @@ impl Write for Vec<u8> {
                 self.bytes(end);
             }
             KeyRange::AtLeast(start) => self.tagged(tag::AT_LEAST).bytes(start),
-        }
-    }
-
-    fn texts(&mut self, texts: &[String]) {
-        self.list(texts, |out, text| out.bytes(text.as_bytes()));
-    }
-
-    fn member_change(&mut self, change: &MemberChange) {
-        match change {
-            MemberChange::Publish(Member { id, name, peer_urls, client_urls }) => {
-                self.tagged(tag::PUBLISH).fixed(id.cast_signed());
-                self.bytes(name.as_bytes());
-                self.texts(peer_urls);
-                self.texts(client_urls);
-            }
-            MemberChange::PeerUrls { id, peer_urls } => {
-                self.tagged(tag::PEER_URLS).fixed(id.cast_signed());
-                self.texts(peer_urls);
-            }
         }
     }
 

@@ -9,8 +9,8 @@ use types::{KeyRange, LeaseId, Revision};
 
 use super::tag;
 use crate::{
-    Alarm, AlarmChange, AlarmKind, Bounds, Compare, CompareResult, CompareTarget, DecodeError, DeleteRange, Member,
-    MemberChange, Op, Order, OrderBy, Put, PutLease, PutValue, Range, Show, TokenDigest, Txn, varint,
+    Alarm, AlarmChange, AlarmKind, Bounds, Compare, CompareResult, CompareTarget, DecodeError, DeleteRange, Op, Order,
+    OrderBy, Put, PutLease, PutValue, Range, Show, TokenDigest, Txn, varint,
 };
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -109,19 +109,6 @@ impl<'a> Reader<'a> {
 
     pub(super) fn text(&mut self) -> Result<String> {
         String::from_utf8(self.bytes()?.into()).or(malformed("a text is UTF-8"))
-    }
-
-    pub(super) fn member_change(&mut self) -> Result<MemberChange> {
-        let kind = self.byte()?;
-        let id = self.fixed()?.cast_unsigned();
-        match kind {
-            tag::PUBLISH => {
-                let (name, peer_urls) = (self.text()?, self.list(Self::text)?);
-                Ok(MemberChange::Publish(Member { id, name, peer_urls, client_urls: self.list(Self::text)? }))
-            }
-            tag::PEER_URLS => Ok(MemberChange::PeerUrls { id, peer_urls: self.list(Self::text)? }),
-            _ => malformed("unknown change of a member"),
-        }
     }
 
     pub(super) fn lease(&mut self) -> Result<LeaseId> {

@@ -109,14 +109,7 @@ fn command() -> impl Strategy<Value = Command> {
             let kind = if corrupt { AlarmKind::Corrupt } else { AlarmKind::NoSpace };
             Command::Alarm(AlarmChange { alarm: Alarm { kind, member }, raised })
         }),
-        (any::<u64>(), ".{0,4}", vec(".{0,4}", 0..3), vec(".{0,4}", 0..3)).prop_map(
-            |(id, name, peer_urls, client_urls)| {
-                Command::Member(MemberChange::Publish(Member { id, name, peer_urls, client_urls }))
-            }
-        ),
         Just(Command::Settle),
-        (any::<u64>(), vec(".{0,4}", 0..3))
-            .prop_map(|(id, peer_urls)| Command::Member(MemberChange::PeerUrls { id, peer_urls })),
         auth().prop_map(Command::Auth),
     ]
 }

@@ -45,7 +45,6 @@ pub(crate) const HISTORY: Space = Space::new("store-history");
 pub(crate) const LEASES: Space = Space::new("store-leases");
 pub(crate) const ATTACHED: Space = Space::new("store-attached");
 pub(crate) const ALARMS: Space = Space::new("store-alarms");
-pub(crate) const MEMBERS: Space = Space::new("store-members");
 pub(crate) const ENDINGS: Space = Space::new("store-endings");
 pub(crate) const META: Space = Space::new("store-meta");
 

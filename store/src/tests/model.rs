@@ -78,7 +78,7 @@ impl Model {
             Command::LeaseRevoke(LeaseRevoke { ids }) => self.revoke(ids),
             Command::LeaseCheckpoint(LeaseCheckpoint { remaining }) => Ok(self.checkpoint(remaining)),
             Command::Settle => Ok(Answer::Settle(SettleAnswer { revision: self.revision(), is_settled: true })),
-            Command::Alarm(_) | Command::Member(_) => unreachable!("no strategy makes them"),
+            Command::Alarm(_) => unreachable!("no strategy makes them"),
             Command::Auth(_) => unreachable!("users and roles have their own tests"),
         }
     }

@@ -6,11 +6,10 @@ use types::Revision;
 
 use super::Step;
 use crate::{
-    Alarm, Auth, Change, Lease, Member, StoreError,
+    Alarm, Auth, Change, Lease, StoreError,
     alarm::Alarms,
     auth,
     layout::{self, Compacted, HISTORY, KEYS, Point, Row, Written, corrupt},
-    member::Members,
 };
 
 /// All of a store at one moment.
@@ -65,14 +64,6 @@ impl<'a, R: Read> Export<'a, R> {
     /// [`StoreError`].
     pub fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
         Ok(Alarms::load(self.from)?.raised().collect())
-    }
-
-    /// Who belongs to the cluster. They do not move with a store: who loads it forms a cluster of its own.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn members(&self) -> Result<Vec<Member>, StoreError> {
-        Ok(Members::load(self.from)?.all())
     }
 
     /// Users and roles.
