@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -26,9 +26,16 @@ use tokio::{
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that no connection is given: the kernel gives those from 32768 on. No two tests of
+/// this process get the same.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 8_000 + TAKEN.fetch_add(1, SeqCst) % 8_000;
+        if std::net::TcpListener::bind(local(port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub(crate) fn local(port: u16) -> SocketAddr {
