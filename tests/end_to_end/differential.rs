@@ -135,7 +135,7 @@ struct Pair {
     ours: Peer,
     revision: i64,
     compacted: i64,
-    alarmed: bool,
+    alarm: Option<i32>,
     users: bool,
 }
 
@@ -143,7 +143,7 @@ impl Pair {
     async fn start() -> Self {
         let program = etcd();
         let (etcd, ours) = tokio::join!(Peer::etcd(program.to_str().unwrap()), Peer::meshstore());
-        Self { etcd, ours, revision: 1, compacted: -1, alarmed: false, users: false }
+        Self { etcd, ours, revision: 1, compacted: -1, alarm: None, users: false }
     }
 
     fn standing(&self) -> Standing {
@@ -151,7 +151,7 @@ impl Pair {
             revision: self.revision,
             compacted: self.compacted,
             watches: self.etcd.watches.alive(),
-            alarmed: self.alarmed,
+            alarm: self.alarm,
             users: self.users,
         }
     }
@@ -208,10 +208,11 @@ impl Pair {
         match (operation, answer) {
             (Operation::Compact(compact), Answer::Compact(_)) => self.compacted = compact.revision,
             (Operation::Alarm(request), Answer::Alarm(_)) => {
-                use pb::alarm_request::AlarmAction;
+                use pb::{AlarmType, alarm_request::AlarmAction};
+                let kind = Some(request.alarm).filter(|kind| *kind != i32::from(AlarmType::None));
                 match AlarmAction::try_from(request.action) {
-                    Ok(AlarmAction::Activate) => self.alarmed = true,
-                    Ok(AlarmAction::Deactivate) => self.alarmed = false,
+                    Ok(AlarmAction::Activate) => self.alarm = kind.or(self.alarm),
+                    Ok(AlarmAction::Deactivate) => self.alarm = self.alarm.filter(|raised| Some(*raised) != kind),
                     _ => {}
                 }
             }

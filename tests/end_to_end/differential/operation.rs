@@ -21,8 +21,8 @@ pub(crate) struct Standing {
     pub(crate) compacted: i64,
     /// The ids of the watches that are alive.
     pub(crate) watches: Vec<i64>,
-    /// An alarm is raised.
-    pub(crate) alarmed: bool,
+    /// The kind of the alarm that is raised: never more than one, see `docs/etcd-differences.md`.
+    pub(crate) alarm: Option<i32>,
     /// There are users and roles, and requests are made as one of them.
     pub(crate) users: bool,
 }
@@ -149,7 +149,7 @@ impl Dice<'_> {
         if self.standing.users && self.one_in(8) {
             return Operation::About(self.about());
         }
-        if self.one_in(if self.standing.alarmed { 8 } else { 800 }) {
+        if self.one_in(if self.standing.alarm.is_some() { 8 } else { 800 }) {
             return Operation::Alarm(self.alarm());
         }
         match self.below(200) {
@@ -328,12 +328,13 @@ impl Dice<'_> {
         use pb::alarm_request::AlarmAction;
         let action = match self.below(6) {
             0 => AlarmAction::Get,
-            1..5 if self.standing.alarmed => AlarmAction::Deactivate,
+            1..5 if self.standing.alarm.is_some() => AlarmAction::Deactivate,
             _ => AlarmAction::Activate,
         };
+        let any = self.rng.random_range(0..3);
+        let alarm = self.standing.alarm.filter(|_| action == AlarmAction::Activate).unwrap_or(any);
         // Of one member, whatever its id.
-        let (action, alarm) = (action.into(), self.rng.random_range(0..3));
-        pb::AlarmRequest { action, member_id: 1, alarm }
+        pb::AlarmRequest { action: action.into(), member_id: 1, alarm }
     }
 
     fn watch_id(&mut self) -> i64 {
