@@ -165,12 +165,16 @@ impl Progress {
     /// while it was asked already.
     pub fn request(&self) {
         let request = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+        // Before it is sent: the report may be there before this goes on.
+        let was_asked = self.asked.swap(true, Ordering::Relaxed);
         let sent = self
             .requests
             .load()
             .as_deref()
             .is_some_and(|requests| requests.try_send(pb::WatchRequest { request_union: Some(request) }).is_ok());
-        self.asked.store(sent, Ordering::Relaxed);
+        if !sent {
+            self.asked.store(was_asked, Ordering::Relaxed);
+        }
     }
 
     fn connected(&self, requests: mpsc::Sender<pb::WatchRequest>) {

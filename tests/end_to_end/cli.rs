@@ -6,12 +6,19 @@
 use std::{
     env,
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use crate::harness::{MESHSTORE, Server};
 
 const ETCDCTL: &str = "MESHSTORE_TEST_ETCDCTL";
+/// Lines that a command prints and no test has read yet.
+const LINES_MAX: usize = 1024;
+/// A command that prints nothing for so long is stuck.
+const PRINTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What one call printed. Of its errors only the line that says what was wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -331,19 +338,28 @@ async fn mistakes_end_alike() {
 /// A command that goes on; killed when dropped.
 struct Running {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Running {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, lines) = mpsc::sync_channel(LINES_MAX);
+        thread::spawn(move || printed.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
 
     /// Blocks until that many lines were printed.
     fn lines(&mut self, count: usize) -> Vec<String> {
-        self.lines.by_ref().take(count).map(Result::unwrap).collect()
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            match self.lines.recv_timeout(PRINTED_WITHIN) {
+                Ok(line) => lines.push(line),
+                Err(error) => panic!("{error}: {count} lines were to come, and there are {lines:?}"),
+            }
+        }
+        lines
     }
 
     fn say(&mut self, line: &str) {
