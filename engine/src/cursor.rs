@@ -1,6 +1,6 @@
 //! Ordered walks.
 
-use crate::{EngineError, error::fault, memory::MemoryCursor, rocks::RocksCursor};
+use crate::{EngineError, error::fault, journal::JournalCursor, memory::MemoryCursor, rocks::RocksCursor};
 
 /// A place in a space, which does not see what is written after it was made.
 #[derive(Debug)]
@@ -8,6 +8,7 @@ pub struct Cursor<'engine>(pub(crate) Place<'engine>);
 
 pub(crate) enum Place<'engine> {
     Rocks(RocksCursor<'engine>),
+    Journal(JournalCursor),
     Memory(MemoryCursor),
 }
 
@@ -15,6 +16,7 @@ impl std::fmt::Debug for Place<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Rocks(_) => "Rocks",
+            Self::Journal(_) => "Journal",
             Self::Memory(_) => "Memory",
         })
     }
@@ -25,6 +27,7 @@ impl Cursor<'_> {
     pub fn seek(&mut self, key: &[u8]) {
         match &mut self.0 {
             Place::Rocks(cursor) => cursor.seek(key),
+            Place::Journal(cursor) => cursor.seek(key),
             Place::Memory(cursor) => cursor.seek(key),
         }
     }
@@ -33,6 +36,7 @@ impl Cursor<'_> {
     pub fn seek_back(&mut self, key: &[u8]) {
         match &mut self.0 {
             Place::Rocks(cursor) => cursor.seek_for_prev(key),
+            Place::Journal(cursor) => cursor.seek_back(key),
             Place::Memory(cursor) => cursor.seek_back(key),
         }
     }
@@ -42,6 +46,7 @@ impl Cursor<'_> {
         match &mut self.0 {
             Place::Rocks(cursor) if cursor.valid() => cursor.next(),
             Place::Rocks(_) => {}
+            Place::Journal(cursor) => cursor.next(),
             Place::Memory(cursor) => cursor.next(),
         }
     }
@@ -51,6 +56,7 @@ impl Cursor<'_> {
         match &mut self.0 {
             Place::Rocks(cursor) if cursor.valid() => cursor.prev(),
             Place::Rocks(_) => {}
+            Place::Journal(cursor) => cursor.previous(),
             Place::Memory(cursor) => cursor.previous(),
         }
     }
@@ -59,6 +65,7 @@ impl Cursor<'_> {
     pub fn entry(&self) -> Option<(&[u8], &[u8])> {
         match &self.0 {
             Place::Rocks(cursor) => cursor.item(),
+            Place::Journal(cursor) => cursor.entry(),
             Place::Memory(cursor) => cursor.entry(),
         }
     }
@@ -67,6 +74,7 @@ impl Cursor<'_> {
     pub fn status(&self) -> Result<(), EngineError> {
         match &self.0 {
             Place::Rocks(cursor) => cursor.status().map_err(fault),
+            Place::Journal(cursor) => cursor.status(),
             Place::Memory(_) => Ok(()),
         }
     }

@@ -9,9 +9,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -27,17 +26,16 @@ use rand::RngExt;
 use crate::{
     Engine, EngineError, Image, Incoming, Kind, Options, Space,
     error::io_error,
+    folder::{lock, make, sync_folder},
     image::{Removed, SUMS, Source},
-    incoming::{Sink, is_name, sync_folder},
+    incoming::{Sink, is_name},
     memory::Memory,
+    rocks::OF_ROCKSDB,
 };
 
-const LOCK: &str = "lock";
 const DATABASE: &str = "db-";
 const IMAGES: &str = "images";
 const INCOMING: &str = "incoming";
-/// A file that every database of RocksDB has.
-const OF_ROCKSDB: &str = "CURRENT";
 
 /// A place for an engine. Clones share it.
 #[derive(Clone, Debug)]
@@ -128,7 +126,7 @@ impl Home {
                 let id = format!("memory-{}", IMAGES_IN_MEMORY.fetch_add(1, Ordering::Relaxed));
                 Image::new(id, Source::Memory(memory.dump()))
             }
-            (Kind::Rocks(_), Rooms::Memory { .. }) => unreachable!("a twin's home has a twin"),
+            _ => unreachable!("a home's engine is of the home's kind"),
         }
     }
 
@@ -199,17 +197,6 @@ impl Home {
     }
 }
 
-/// Keeps other processes away for as long as the file is open.
-fn lock(dir: &Path) -> Result<File, EngineError> {
-    let path = dir.join(LOCK);
-    let file = File::create(&path).map_err(io_error(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(EngineError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io_error(&path)(error)),
-    }
-}
-
 fn database(number: u64) -> String {
     format!("{DATABASE}{number}")
 }
@@ -222,15 +209,6 @@ fn numbers(dir: &Path) -> Result<Vec<u64>, EngineError> {
         numbers.extend(name.to_str().and_then(|name| name.strip_prefix(DATABASE)?.parse::<u64>().ok()));
     }
     Ok(numbers)
-}
-
-/// Makes a folder for its owner alone, if it is not there, and its name durable.
-fn make(dir: &Path) -> Result<(), EngineError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))?;
-    dir.parent().map_or(Ok(()), sync_folder)
 }
 
 fn remove(dir: &Path) -> Result<(), EngineError> {

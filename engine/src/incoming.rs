@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use crate::{
     EngineError, Options, Part, Space,
     error::io_error,
+    folder::sync_folder,
     image::{SUMS, file_sum, sum_line},
     rocks::Rocks,
 };
@@ -194,9 +195,4 @@ fn settle(folder: &Path, parts: &[Part]) -> Result<(), EngineError> {
         }
     }
     sync_folder(folder)
-}
-
-/// Brings the names in a folder to stable storage.
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), EngineError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))
 }

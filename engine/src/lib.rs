@@ -16,9 +16,11 @@
 mod batch;
 mod cursor;
 mod error;
+mod folder;
 mod home;
 mod image;
 mod incoming;
+mod journal;
 mod memory;
 mod pinned;
 mod rocks;
@@ -35,7 +37,7 @@ pub use image::{Image, Part};
 pub use incoming::Incoming;
 pub use pinned::{Pinned, Read};
 
-use crate::{memory::Memory, rocks::Rocks};
+use crate::{journal::Journal, memory::Memory, rocks::Rocks};
 
 /// A named, ordered key space of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +89,7 @@ pub struct Engine(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Rocks(Rocks),
+    Journal(Journal),
     Memory(Memory),
 }
 
@@ -99,6 +102,16 @@ impl Engine {
         Rocks::open(dir, spaces, options).map(|rocks| Self(Kind::Rocks(rocks)))
     }
 
+    /// Opens or creates an engine of the kind for logs in the folder `dir`: rows that are written once, seldom read, and soon
+    /// deleted from the oldest on. Every write is on stable storage when it returns. One process at a time.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`]; [`EngineError::Layout`] if the folder has another kind of engine;
+    /// [`EngineError::Storage`] if it cannot be used, [`EngineError::InUse`] if it is in use.
+    pub fn journal(dir: &Path, spaces: &[Space]) -> Result<Self, EngineError> {
+        Journal::open(dir, spaces).map(|journal| Self(Kind::Journal(journal)))
+    }
+
     /// An engine that keeps nothing, for simulation and tests.
     pub fn in_memory(spaces: &[Space]) -> Self {
         Self(Kind::Memory(Memory::new(spaces)))
@@ -108,6 +121,7 @@ impl Engine {
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.get(space, key),
+            Kind::Journal(journal) => journal.get(space, key),
             Kind::Memory(memory) => memory.get(space, key),
         }
     }
@@ -119,6 +133,7 @@ impl Engine {
     pub fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.cursor(space),
+            Kind::Journal(journal) => journal.cursor(space),
             Kind::Memory(memory) => memory.cursor(space),
         }
     }
@@ -127,6 +142,7 @@ impl Engine {
     pub fn pin(&self) -> Pinned<'_> {
         Pinned(match &self.0 {
             Kind::Rocks(rocks) => pinned::Kind::Rocks(rocks.pin()),
+            Kind::Journal(journal) => pinned::Kind::Journal(journal.pin()),
             Kind::Memory(memory) => pinned::Kind::Memory(memory.pin()),
         })
     }
@@ -135,6 +151,7 @@ impl Engine {
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.write(&batch, durability),
+            Kind::Journal(journal) => journal.write(batch),
             Kind::Memory(memory) => memory.write(batch),
         }
     }
@@ -143,7 +160,7 @@ impl Engine {
     pub fn sync(&self) -> Result<(), EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.sync(),
-            Kind::Memory(_) => Ok(()),
+            Kind::Journal(_) | Kind::Memory(_) => Ok(()),
         }
     }
 
@@ -151,6 +168,7 @@ impl Engine {
     pub fn disk_bytes(&self) -> Result<u64, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.disk_bytes(),
+            Kind::Journal(journal) => Ok(journal.disk_bytes()),
             Kind::Memory(memory) => Ok(memory.bytes()),
         }
     }
@@ -160,6 +178,7 @@ impl Engine {
     pub fn live_bytes(&self, spaces: &[Space]) -> Result<u64, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.live_bytes(spaces),
+            Kind::Journal(journal) => Ok(journal.bytes_of(spaces)),
             Kind::Memory(memory) => Ok(memory.bytes_of(spaces)),
         }
     }
@@ -169,7 +188,7 @@ impl Engine {
     pub fn reclaim(&self, spaces: &[Space]) -> Result<(), EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.reclaim(spaces),
-            Kind::Memory(_) => Ok(()),
+            Kind::Journal(_) | Kind::Memory(_) => Ok(()),
         }
     }
 
@@ -177,6 +196,7 @@ impl Engine {
     pub fn key_count(&self, space: Space) -> Result<u64, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.key_count(space),
+            Kind::Journal(journal) => journal.key_count(space),
             Kind::Memory(memory) => memory.key_count(space),
         }
     }
@@ -186,7 +206,7 @@ impl Engine {
     pub fn rest(&self) {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.rest(),
-            Kind::Memory(_) => {}
+            Kind::Journal(_) | Kind::Memory(_) => {}
         }
     }
 }

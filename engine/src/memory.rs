@@ -82,7 +82,7 @@ fn bytes(keys: &Arc<Keys>) -> u64 {
 }
 
 impl Write {
-    fn space(&self) -> Space {
+    pub(crate) fn space(&self) -> Space {
         match self {
             Self::Put(space, ..) | Self::Delete(space, _) | Self::DeleteRange(space, ..) => *space,
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Cursor, Engine, EngineError, Space, memory::PinnedMemory, rocks::PinnedRocks};
+use crate::{Cursor, Engine, EngineError, Space, journal::PinnedJournal, memory::PinnedMemory, rocks::PinnedRocks};
 
 /// What can be read.
 pub trait Read {
@@ -37,6 +37,7 @@ pub struct Pinned<'engine>(pub(crate) Kind<'engine>);
 #[derive(Debug)]
 pub(crate) enum Kind<'engine> {
     Rocks(PinnedRocks<'engine>),
+    Journal(PinnedJournal),
     Memory(PinnedMemory),
 }
 
@@ -44,6 +45,7 @@ impl Read for Pinned<'_> {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.get(space, key),
+            Kind::Journal(journal) => journal.get(space, key),
             Kind::Memory(memory) => memory.get(space, key),
         }
     }
@@ -51,6 +53,7 @@ impl Read for Pinned<'_> {
     fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.cursor(space),
+            Kind::Journal(journal) => journal.cursor(space),
             Kind::Memory(memory) => memory.cursor(space),
         }
     }

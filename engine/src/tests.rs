@@ -1,4 +1,4 @@
-//! Both engines answer alike, and the one on disk remembers.
+//! All engines answer alike, and those on disk remember.
 
 mod damage;
 mod images;
@@ -46,6 +46,10 @@ fn open(dir: &Path) -> Engine {
     Engine::open(dir, &[A, B], &Options::default()).expect("a fresh folder opens")
 }
 
+fn journal(dir: &Path) -> Engine {
+    Engine::journal(dir, &[A, B]).expect("a fresh folder opens")
+}
+
 fn forward(engine: &Engine, space: Space, from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut cursor = engine.cursor(space).expect("the space exists");
     let mut entries = Vec::new();
@@ -72,21 +76,23 @@ fn backward(engine: &Engine, space: Space, from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn disk_and_memory_answer_alike(steps in vec(any_step(), 1..60), from in any::<u8>()) {
+    fn disks_and_memory_answer_alike(steps in vec(any_step(), 1..60), from in any::<u8>()) {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (mut disk, memory) = (open(dir.path()), Engine::in_memory(&[A, B]));
+        let log = dir.path().join("journal");
+        let (mut disk, mut logged, memory) = (open(dir.path()), journal(&log), Engine::in_memory(&[A, B]));
         for step in &steps {
             if matches!(step, Step::Reopen) {
-                drop(disk);
-                disk = open(dir.path());
+                drop((disk, logged));
+                (disk, logged) = (open(dir.path()), journal(&log));
             }
-            disk.write(batch(step), Durability::Buffered).expect("written");
-            memory.write(batch(step), Durability::Buffered).expect("written");
+            for engine in [&disk, &logged, &memory] {
+                engine.write(batch(step), Durability::Buffered).expect("written");
+            }
         }
-        for space in [A, B] {
-            prop_assert_eq!(forward(&disk, space, &[from]), forward(&memory, space, &[from]));
-            prop_assert_eq!(backward(&disk, space, &[from]), backward(&memory, space, &[from]));
-            prop_assert_eq!(disk.get(space, &[from]).expect("read"), memory.get(space, &[from]).expect("read"));
+        for (space, engine) in [(A, &disk), (B, &disk), (A, &logged), (B, &logged)] {
+            prop_assert_eq!(forward(engine, space, &[from]), forward(&memory, space, &[from]));
+            prop_assert_eq!(backward(engine, space, &[from]), backward(&memory, space, &[from]));
+            prop_assert_eq!(engine.get(space, &[from]).expect("read"), memory.get(space, &[from]).expect("read"));
         }
     }
 }
@@ -94,7 +100,7 @@ proptest! {
 #[test]
 fn a_cursor_keeps_the_view_of_its_start() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+    for engine in [open(dir.path()), journal(&dir.path().join("journal")), Engine::in_memory(&[A, B])] {
         engine.write(batch(&Step::Put(true, 1, 1)), Durability::Synced).expect("written");
         let mut cursor = engine.cursor(A).expect("the space exists");
         engine.write(batch(&Step::Put(true, 1, 2)), Durability::Synced).expect("written");
@@ -109,7 +115,7 @@ fn a_cursor_keeps_the_view_of_its_start() {
 #[test]
 fn a_batch_of_an_unknown_space_changes_nothing() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+    for engine in [open(dir.path()), journal(&dir.path().join("journal")), Engine::in_memory(&[A, B])] {
         let mut batch = batch(&Step::Put(true, 1, 1));
         batch.put(Space::new("elsewhere"), "k", "v");
         assert!(matches!(engine.write(batch, Durability::Buffered), Err(EngineError::UnknownSpace(_))));
@@ -120,7 +126,7 @@ fn a_batch_of_an_unknown_space_changes_nothing() {
 #[test]
 fn what_is_pinned_is_one_moment_of_all_spaces() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+    for engine in [open(dir.path()), journal(&dir.path().join("journal")), Engine::in_memory(&[A, B])] {
         let set = |value: u8| {
             let mut batch = Batch::new();
             for space in [A, B] {
@@ -144,7 +150,7 @@ fn what_is_pinned_is_one_moment_of_all_spaces() {
 #[test]
 fn what_is_overwritten_and_deleted_is_no_more_counted_once_it_is_reclaimed() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for engine in [open(dir.path()), Engine::in_memory(&[A, B])] {
+    for engine in [open(dir.path()), journal(&dir.path().join("journal")), Engine::in_memory(&[A, B])] {
         let write = |value: u8| {
             let mut batch = Batch::new();
             (0..64).for_each(|key| batch.put(A, vec![key], vec![value; 64 << 10]));

@@ -176,7 +176,7 @@ impl Member {
         let Beginning { identity, formation, security } = start::begin(&config).await?;
         let (cluster, member) = (identity.cluster(), identity.member());
         let state = open_state(config.data_dir.join(STATE))?;
-        let log = open(config.data_dir.join("log"), raft::SPACES)?;
+        let log = open_log(config.data_dir.join("log"))?;
 
         let clock = Clock::start();
         let (store, view) = Store::open(state.engine(), config.store.clone())?;
@@ -423,8 +423,8 @@ pub(crate) fn open_state(path: PathBuf) -> Result<Home, ServerError> {
     Home::open(&path, &spaces, &Options::default()).map_err(|source| ServerError::Engine { path, source })
 }
 
-fn open(path: PathBuf, spaces: &[engine::Space]) -> Result<Engine, ServerError> {
-    Engine::open(&path, spaces, &Options::default()).map_err(|source| ServerError::Engine { path, source })
+fn open_log(path: PathBuf) -> Result<Engine, ServerError> {
+    Engine::journal(&path, raft::SPACES).map_err(|source| ServerError::Engine { path, source })
 }
 
 /// Makes the data directory for its owner alone.
