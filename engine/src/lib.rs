@@ -7,11 +7,12 @@
 //! - A batch written [`Durability::Synced`] survives power loss once `write` returns; a [`Durability::Buffered`] one survives
 //!   the death of the process at once, and power loss after the next synced write or [`Engine::sync`].
 //! - Batches survive in the order in which they were written: a later one is never there without an earlier one.
-//! - What is damaged on the disk is an error that names the file, when it is opened or when it is read; only a torn tail
-//!   of the write-ahead log is cut.
+//! - What is damaged on the disk is an error that names the file, when it is opened or when it is read; only the torn end
+//!   of a write that was never acknowledged is cut.
 //! - An [`Image`] is one moment, whatever is written later. What comes in as one takes the engine's place in its [`Home`]
 //!   wholly or not at all, over any crash; who still reads the engine that was there before goes on reading it.
-//! - Both kinds of engine answer alike; a property test holds them together.
+//! - There are three kinds: RocksDB, a journal for logs, and a twin in memory. All answer alike; a property test holds them
+//!   together.
 
 mod batch;
 mod cursor;
