@@ -159,14 +159,20 @@ async fn a_voter_that_lost_its_disk_is_refused() {
         let left: Vec<u64> = (1..=3).filter(|member| *member != forgetful).collect();
         cluster.stop(forgetful).await.unwrap();
         let kept = cluster.disks.insert(forgetful, Disk::in_memory()).unwrap();
-        cluster.try_start(forgetful, formation).await.unwrap();
-        let fatal = in_time("end", cluster.raft(forgetful).fatal()).await;
+        let fatal = match cluster.try_start(forgetful, formation).await {
+            Ok(()) => {
+                let fatal = in_time("end", cluster.raft(forgetful).fatal()).await;
+                assert!(matches!(
+                    cluster.raft(forgetful).propose(command(9)).await,
+                    Err(ProposeError::Stopped | ProposeError::Unknown)
+                ));
+                cluster.stop(forgetful).await.unwrap_err();
+                fatal
+            }
+            // It was told before it had started.
+            Err(error) => error,
+        };
         assert!(matches!(fatal, RaftError::Forgetful { .. }), "{fatal}");
-        assert!(matches!(
-            cluster.raft(forgetful).propose(command(9)).await,
-            Err(ProposeError::Stopped | ProposeError::Unknown)
-        ));
-        cluster.stop(forgetful).await.unwrap_err();
         cluster.leader_among(&left).await;
         in_time("answer", cluster.raft(left[0]).propose(command(1))).await.unwrap();
 

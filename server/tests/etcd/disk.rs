@@ -213,7 +213,7 @@ fn expect_advice(error: &ServerError, file: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_with_a_damaged_disk_refuses_to_start_and_says_what_to_do() {
-    for (part, ending) in [("log", "log"), ("state/db-1", "log")] {
+    for (part, ending) in [("log", "journal"), ("state/db-1", "log")] {
         let dir = filled().await;
         let file = largest(&dir.path().join("data").join(part), ending);
         flip(&file, 5000);
@@ -223,15 +223,13 @@ async fn a_member_with_a_damaged_disk_refuses_to_start_and_says_what_to_do() {
         expect_advice(&again, &file);
     }
     let dir = filled().await;
-    // A start writes what the logs held to tables.
+    // A start writes what the log of RocksDB held to tables.
     start(dir.path().join("data")).await.expect("it starts").shutdown().await.expect("it stops");
-    for part in ["log", "state/db-1"] {
-        let file = largest(&dir.path().join("data").join(part), "sst");
-        flip(&file, 200);
-        let error = start(dir.path().join("data")).await.expect_err("it is damaged");
-        expect_advice(&error, &file);
-        flip(&file, 200);
-    }
+    let file = largest(&dir.path().join("data/state/db-1"), "sst");
+    flip(&file, 200);
+    let error = start(dir.path().join("data")).await.expect_err("it is damaged");
+    expect_advice(&error, &file);
+    flip(&file, 200);
     start(dir.path().join("data")).await.expect("it is whole again").shutdown().await.expect("it stops");
 }
 
