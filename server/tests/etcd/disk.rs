@@ -236,8 +236,10 @@ async fn a_member_with_a_damaged_disk_refuses_to_start_and_says_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_is_met_while_it_runs_stops_the_member() {
     let dir = filled().await;
-    let member = start(dir.path().join("data")).await.expect("it starts");
-    // What a start reads is kept in memory; what comes after it, in tables, is not.
+    let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
+    // Nothing of what is written is kept in memory for reads.
+    config.store.recent_bytes_max = 1;
+    let member = Member::start(config).await.expect("it starts");
     for number in 0..200 {
         put(&member, &format!("n{number:03}"), value(number)).await.expect("put");
     }
@@ -246,8 +248,15 @@ async fn damage_that_is_met_while_it_runs_stops_the_member() {
         let files = files.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect::<Vec<_>>()
     };
+    let bytes_of = |table: &PathBuf| fs::metadata(table).map_or(0, |table| table.len());
+    soon("the first ones are in a table", async {
+        while !tables().iter().any(|table| bytes_of(table) > 16 << 20) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     for table in tables() {
-        let bytes = fs::metadata(&table).map_or(0, |table| table.len());
+        let bytes = bytes_of(&table);
         (0..bytes / 4096).for_each(|page| flip(&table, page * 4096 + 100));
     }
     soon("a read meets the damage", async {
@@ -255,6 +264,7 @@ async fn damage_that_is_met_while_it_runs_stops_the_member() {
             if get(&member, &format!("n{number:03}")).await.is_err() {
                 break;
             }
+            tokio::task::yield_now().await;
         }
     })
     .await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto::etcdserverpb::{self as pb, request_op::Request};
 use tonic::Code;
 
-use super::{operation::Operation, peer::Answer};
+use super::{operation::Operation, peer::Answer, users::About};
 
 /// A deliberate difference, by its heading in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,10 +20,11 @@ pub(crate) enum Difference {
     LimitBeforeOrder,
     NestedPuts,
     HashOfNow,
+    PublicStatus,
 }
 
 impl Difference {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::OverlookedDuplicate,
         Self::UnknownSort,
         Self::UnknownCompare,
@@ -34,6 +35,7 @@ impl Difference {
         Self::LimitBeforeOrder,
         Self::NestedPuts,
         Self::HashOfNow,
+        Self::PublicStatus,
     ];
 
     /// Its heading in the document.
@@ -49,6 +51,7 @@ impl Difference {
             Self::LimitBeforeOrder => "A limit cuts after the order",
             Self::NestedPuts => "What nested transactions put needs space, too",
             Self::HashOfNow => "A hash is that of now",
+            Self::PublicStatus => "Whether users are asked for is no secret",
         }
     }
 
@@ -80,6 +83,10 @@ impl Difference {
         const FAULTS: [Code; 3] = [Code::InvalidArgument, Code::NotFound, Code::OutOfRange];
         if let (Answer::HashKv(etcd), Answer::HashKv(ours)) = (etcd, ours) {
             return (etcd.compact_revision < ours.compact_revision).then_some(Self::HashOfNow);
+        }
+        if let (Operation::About(About::Status(_)), Answer::Refused { .. }, Answer::About(_)) = (operation, etcd, ours)
+        {
+            return Some(Self::PublicStatus);
         }
         let refused = |answer: &Answer| matches!(answer, Answer::Refused { code, .. } if FAULTS.contains(code));
         let composed = matches!(operation, Operation::Txn(_) | Operation::Put(_) | Operation::Range(_));
