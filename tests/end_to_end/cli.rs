@@ -18,7 +18,7 @@ const ETCDCTL: &str = "MESHSTORE_TEST_ETCDCTL";
 /// Lines that a command prints and no test has read yet.
 const LINES_MAX: usize = 1024;
 /// A command that prints nothing for so long is stuck.
-const PRINTED_WITHIN: Duration = Duration::from_secs(60);
+const PRINTED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What one call printed. Of its errors only the line that says what was wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -490,7 +490,7 @@ async fn a_mirror_copies_follows_and_goes_on() {
         let words = ["make-mirror", "--prefix", "m/", "--dest-prefix", "c/", "--rev", rev, &destination];
         let mut mirror = Running::start(pair.own().args(words));
         while !copy().contains(last) {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         assert_eq!(mirror.interrupt(), Some(0));
     };
