@@ -21,10 +21,11 @@ pub(crate) enum Difference {
     NestedPuts,
     HashOfNow,
     PublicStatus,
+    SilentLogin,
 }
 
 impl Difference {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::OverlookedDuplicate,
         Self::UnknownSort,
         Self::UnknownCompare,
@@ -36,6 +37,7 @@ impl Difference {
         Self::NestedPuts,
         Self::HashOfNow,
         Self::PublicStatus,
+        Self::SilentLogin,
     ];
 
     /// Its heading in the document.
@@ -51,6 +53,7 @@ impl Difference {
             Self::LimitBeforeOrder => "A limit cuts after the order",
             Self::NestedPuts => "What nested transactions put needs space, too",
             Self::HashOfNow => "A hash is that of now",
+            Self::SilentLogin => "A login that fails tells nothing of the user",
             Self::PublicStatus => "Whether users are asked for is no secret",
         }
     }
@@ -80,7 +83,8 @@ impl Difference {
 
     /// Why two answers may differ.
     pub(crate) fn between(operation: &Operation, etcd: &Answer, ours: &Answer) -> Option<Self> {
-        const FAULTS: [Code; 3] = [Code::InvalidArgument, Code::NotFound, Code::OutOfRange];
+        const FAULTS: [Code; 5] =
+            [Code::InvalidArgument, Code::NotFound, Code::OutOfRange, Code::Unauthenticated, Code::PermissionDenied];
         if let (Answer::HashKv(etcd), Answer::HashKv(ours)) = (etcd, ours) {
             return (etcd.compact_revision < ours.compact_revision).then_some(Self::HashOfNow);
         }
@@ -88,9 +92,20 @@ impl Difference {
         {
             return Some(Self::PublicStatus);
         }
+        if matches!(etcd, Answer::Refused { text, .. } if text.ends_with("password was given for no password user"))
+            && matches!(ours, Answer::Refused { text, .. } if text.ends_with("invalid user ID or password"))
+        {
+            return Some(Self::SilentLogin);
+        }
         let refused = |answer: &Answer| matches!(answer, Answer::Refused { code, .. } if FAULTS.contains(code));
         let composed = matches!(operation, Operation::Txn(_) | Operation::Put(_) | Operation::Range(_));
-        (composed && refused(etcd) && refused(ours)).then_some(Self::SeveralFaults)
+        // Whoever asks is looked at first here, and what is asked there.
+        let unknown = match ours {
+            Answer::Refused { code: Code::Unauthenticated | Code::PermissionDenied, .. } => true,
+            Answer::Refused { text, .. } => text == "etcdserver: user name is empty",
+            _ => false,
+        };
+        ((composed || unknown) && refused(etcd) && refused(ours)).then_some(Self::SeveralFaults)
     }
 }
 

@@ -149,7 +149,8 @@ impl Dice<'_> {
         if self.standing.users && self.one_in(8) {
             return Operation::About(self.about());
         }
-        if self.one_in(if self.standing.alarm.is_some() { 8 } else { 800 }) {
+        // Not with users: while an alarm is raised, etcd lets them do what they may not.
+        if !self.standing.users && self.one_in(if self.standing.alarm.is_some() { 8 } else { 800 }) {
             return Operation::Alarm(self.alarm());
         }
         match self.below(200) {

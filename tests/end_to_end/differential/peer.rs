@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -44,7 +44,7 @@ pub(crate) enum Answer {
     /// What the stream said is compared by itself.
     Watched,
     Refused {
-        code: tonic::Code,
+        code: Code,
         text: String,
     },
 }
@@ -102,7 +102,8 @@ pub(crate) struct Peer {
     maintenance: MaintenanceClient<Channel>,
     auth: AuthClient<Channel>,
     tokens: BTreeMap<String, String>,
-    keep_alive: (mpsc::Sender<pb::LeaseKeepAliveRequest>, Streaming<pb::LeaseKeepAliveResponse>),
+    /// None before the first use, and after a refusal, which ends it.
+    keep_alive: Option<(mpsc::Sender<pb::LeaseKeepAliveRequest>, Streaming<pb::LeaseKeepAliveResponse>)>,
     pub(crate) watches: Watches,
     _process: Process,
     _folder: TempDir,
@@ -133,14 +134,13 @@ impl Peer {
         let process = Process::start("server", program, flags.iter().chain(&common), folder.path());
         listening(address).await;
         let channel = connect(address).await;
-        let mut lease = LeaseClient::new(channel.clone());
         Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceClient::new(channel.clone()),
             auth: AuthClient::new(channel.clone()),
             tokens: BTreeMap::new(),
-            keep_alive: keep_alive(&mut lease).await,
-            lease,
+            keep_alive: None,
+            lease: LeaseClient::new(channel.clone()),
             watches: Watches::open(channel, is_etcd).await,
             _process: process,
             _folder: folder,
@@ -159,7 +159,6 @@ impl Peer {
     ) -> Result<Answer, Violation> {
         let token = self.tokens.get(caller.name()).cloned();
         let token = token.as_deref();
-        let refused = |status: Status| Answer::Refused { code: status.code(), text: status.message().to_owned() };
         Ok(match operation.clone() {
             Operation::Put(request) => {
                 answer(self.kv.put(with_token(request, token)).await, Answer::Put, |it| &mut it.header)
@@ -195,17 +194,14 @@ impl Peer {
                     &mut it.header
                 })
             }
-            Operation::LeaseKeepAlive(request) => {
-                self.keep_alive.0.send(request).await.unwrap();
-                match self.keep_alive.1.message().await {
-                    Ok(response) => {
-                        let mut response = response.ok_or("the keep-alive stream ends")?;
-                        comparable_header(&mut response.header);
-                        Answer::LeaseKeepAlive(response)
-                    }
-                    Err(status) => refused(status),
+            Operation::LeaseKeepAlive(request) => match self.renew(request).await {
+                Ok(response) => {
+                    let mut response = response.ok_or("the keep-alive stream ends")?;
+                    comparable_header(&mut response.header);
+                    Answer::LeaseKeepAlive(response)
                 }
-            }
+                Err(status) => refused(&status),
+            },
             Operation::WatchCreate(request) => {
                 let ends = request.start_revision > 0 && request.start_revision < standing.compacted;
                 self.watches.create(request, ends).await?;
@@ -229,6 +225,28 @@ impl Peer {
         })
     }
 
+    /// On one stream for as long as it lasts.
+    async fn renew(
+        &mut self,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
+        let (requests, mut responses) = match self.keep_alive.take() {
+            Some((requests, responses)) => {
+                requests.send(request).await.unwrap();
+                (requests, responses)
+            }
+            None => {
+                let (requests, queue) = mpsc::channel(1);
+                // etcd answers the call itself with the first message.
+                requests.send(request).await.unwrap();
+                (requests, self.lease.lease_keep_alive(ReceiverStream::new(queue)).await?.into_inner())
+            }
+        };
+        let response = responses.message().await?;
+        self.keep_alive = Some((requests, responses));
+        Ok(response)
+    }
+
     /// Keeps the token that the server gives, if it does.
     async fn about(&mut self, about: About, token: Option<&str>) -> Answer {
         let user = if let About::Authenticate(request) = &about { request.name.clone() } else { String::new() };
@@ -237,7 +255,7 @@ impl Peer {
                 self.tokens.extend(given.map(|token| (user, token)));
                 Answer::About(text)
             }
-            Err(status) => Answer::Refused { code: status.code(), text: status.message().to_owned() },
+            Err(status) => refused(&status),
         }
     }
 
@@ -267,7 +285,7 @@ fn answer<T>(
             comparable_header(header(&mut response));
             wrap(response)
         }
-        Err(status) => Answer::Refused { code: status.code(), text: status.message().to_owned() },
+        Err(status) => refused(&status),
     }
 }
 
@@ -288,18 +306,17 @@ async fn connect(address: SocketAddr) -> Channel {
     .await
 }
 
-async fn keep_alive(
-    lease: &mut LeaseClient<Channel>,
-) -> (mpsc::Sender<pb::LeaseKeepAliveRequest>, Streaming<pb::LeaseKeepAliveResponse>) {
-    let (requests, queue) = mpsc::channel(1);
-    // etcd's answer to the call itself comes with the first message.
-    requests.send(pb::LeaseKeepAliveRequest { id: 0 }).await.unwrap();
-    let mut responses = lease.lease_keep_alive(ReceiverStream::new(queue)).await.unwrap().into_inner();
-    responses.message().await.unwrap();
-    (requests, responses)
-}
-
 /// In memory where there is such a place: what is asked of the servers here is their answers, not their disk.
 fn volatile_folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_none| tempfile::tempdir()).unwrap()
+}
+
+fn refused(status: &Status) -> Answer {
+    // Up to 3.4, etcd's maintenance tells what the others put into etcd's own words first.
+    let (code, text) = match (status.code(), status.message()) {
+        (Code::Unknown, "auth: permission denied") => (Code::PermissionDenied, "etcdserver: permission denied"),
+        (Code::Unknown, "auth: user name is empty") => (Code::InvalidArgument, "etcdserver: user name is empty"),
+        other => other,
+    };
+    Answer::Refused { code, text: text.to_owned() }
 }

@@ -178,8 +178,9 @@ pub(crate) trait Draw {
             21..23 => About::UserGrantRole(pb::AuthUserGrantRoleRequest { user, role }),
             23 => About::UserRevokeRole(pb::AuthUserRevokeRoleRequest { name: user, role }),
             24..26 => About::RoleAdd(pb::AuthRoleAddRequest { name: role }),
-            26..28 => About::RoleGet(pb::AuthRoleGetRequest { role }),
-            28 => About::RoleList(pb::AuthRoleListRequest {}),
+            // etcd tells from 3.5 on what root may do.
+            26..28 if role != "root" => About::RoleGet(pb::AuthRoleGetRequest { role }),
+            26..29 => About::RoleList(pb::AuthRoleListRequest {}),
             29 => About::RoleDelete(pb::AuthRoleDeleteRequest { role }),
             30..33 => {
                 let key = self.key();
