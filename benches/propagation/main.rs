@@ -10,12 +10,15 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
 #[allow(dead_code, unused_imports, reason = "the end-to-end tests' own harness, of which this uses a part")]
-#[expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a harness fails by panicking")]
+#[expect(clippy::unwrap_used, reason = "a harness fails by panicking")]
 #[path = "../../tests/end_to_end"]
 mod end_to_end {
     pub(crate) mod envoy;
-    pub(crate) mod harness;
 }
+#[allow(dead_code, unused_imports, reason = "the tests' own harness, of which this uses a part")]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a harness fails by panicking")]
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
 
 use std::{
     net::SocketAddr,
@@ -26,10 +29,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use clap::Parser;
 use client::Client;
-use end_to_end::{
-    envoy::{Envoy, Protocol},
-    harness,
-};
+use end_to_end::envoy::{Envoy, Protocol};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
 use proto::mesh::{ApplyRequest, Source};

@@ -19,6 +19,8 @@ mod differential;
 mod disk;
 mod envoy;
 mod etcdctl;
+#[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
 mod harness;
 mod http;
 #[cfg(target_os = "linux")]

@@ -1,37 +1,13 @@
 //! A cluster that is formed, and joined, as etcd's are: by `--initial-cluster` and an operator's certificates.
 
-use std::{fs, path::Path};
-
 use client::{Get, Put};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-use crate::harness::{Cluster, eventually};
-
-/// An authority and a certificate for loopback, as PEM files, and the flags that name them.
-fn certificates(folder: &Path) -> Vec<String> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, &authority).unwrap();
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    vec![
-        format!("--peer-cert-file={}", write("peer.crt", certificate.pem())),
-        format!("--peer-key-file={}", write("peer.key", key.serialize_pem())),
-        format!("--peer-trusted-ca-file={}", write("peers.crt", authority.pem())),
-    ]
-}
+use crate::harness::{Cluster, eventually, peer_certificates};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_form_a_cluster_by_etcds_flags_and_a_fourth_is_added() {
     let folder = tempfile::tempdir().unwrap();
-    let flags = certificates(folder.path());
+    let flags = peer_certificates(folder.path());
     let mut cluster = Cluster::formed(&["a", "b", "c"], &flags).await;
     cluster.voters(3).await;
     let client = cluster.client();
@@ -52,7 +28,7 @@ async fn three_members_form_a_cluster_by_etcds_flags_and_a_fourth_is_added() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_nobody_has_added_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
-    let flags = certificates(folder.path());
+    let flags = peer_certificates(folder.path());
     let mut cluster = Cluster::formed(&["a", "b"], &flags).await;
     cluster.voters(2).await;
     let stranger = cluster.add_formed("c", &flags);

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal};
+
 /// How much of the log a failed test shows, bytes.
 const TAIL_BYTES: usize = 4_000;
 
@@ -48,8 +50,13 @@ impl Process {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal; one that has ended by itself gets none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // A child that nobody has waited for is still there to be signalled.
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// SIGKILL; returns when it is gone.

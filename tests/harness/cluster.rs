@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Member {
     pub(crate) name: String,
     process: Option<Process>,
+    /// How often it was started.
+    starts: usize,
     pub(crate) data: PathBuf,
     pub(crate) etcd: SocketAddr,
     pub(crate) peer: SocketAddr,
@@ -34,7 +36,17 @@ impl Member {
     fn new(folder: &Path, name: &str, flags: &[String]) -> Self {
         let (etcd, peer, mesh) = (free_port(), free_port(), free_port());
         let data = folder.join(format!("data-{name}-{}", etcd.port()));
-        Self { name: name.to_owned(), process: None, data, etcd, peer, mesh, flags: flags.to_vec() }
+        Self { name: name.to_owned(), process: None, starts: 0, data, etcd, peer, mesh, flags: flags.to_vec() }
+    }
+
+    /// Others go on connecting to [`peer`](Self::peer), where something else is to take their connections to `address`.
+    pub(crate) fn listen_to_peers(&mut self, address: SocketAddr) {
+        self.flags.push(format!("--listen-peer-urls=https://{address}"));
+    }
+
+    /// Its process, if that was started and nobody has ended it.
+    pub(crate) fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
     }
 
     pub(crate) fn peer_url(&self) -> String {
@@ -75,6 +87,18 @@ impl Cluster {
 
     /// Members that form their cluster by etcd's flags.
     pub(crate) async fn formed(names: &[&str], flags: &[String]) -> Self {
+        let mut cluster = Self::planned(names, flags);
+        for at in 0..names.len() {
+            cluster.spawn(at);
+        }
+        for at in 0..names.len() {
+            listening(cluster.members[at].etcd).await;
+        }
+        cluster
+    }
+
+    /// The same, before any of them is started.
+    pub(crate) fn planned(names: &[&str], flags: &[String]) -> Self {
         let mut cluster = Self { members: Vec::new(), folder: tempfile::tempdir().unwrap() };
         let members: Vec<_> = names.iter().map(|name| Member::new(cluster.folder.path(), name, flags)).collect();
         let all: Vec<_> = members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
@@ -85,12 +109,6 @@ impl Cluster {
                 format!("--initial-advertise-peer-urls={}", member.peer_url()),
             ]);
             cluster.members.push(member);
-        }
-        for at in 0..names.len() {
-            cluster.spawn(at);
-        }
-        for at in 0..names.len() {
-            listening(cluster.members[at].etcd).await;
         }
         cluster
     }
@@ -158,6 +176,10 @@ impl Cluster {
         &self.members[at]
     }
 
+    pub(crate) fn member_mut(&mut self, at: usize) -> &mut Member {
+        &mut self.members[at]
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
@@ -175,14 +197,23 @@ impl Cluster {
 
     /// Starts a member's process.
     pub(crate) fn spawn(&mut self, at: usize) {
+        self.spawn_under(at, &[]);
+    }
+
+    /// The same, as the last words of another command.
+    pub(crate) fn spawn_under(&mut self, at: usize, command: &[&str]) {
         let member = &mut self.members[at];
+        member.starts += 1;
         let url = format!("http://{}", member.etcd);
         let mesh = member.mesh.to_string();
-        let common = ["server", "--data-dir", member.data.to_str().unwrap(), "--listen-mesh-addr", &mesh];
+        let common = [MESHSTORE, "server", "--data-dir", member.data.to_str().unwrap(), "--listen-mesh-addr", &mesh];
         let clients = ["--listen-client-urls", &url, "--advertise-client-urls", &url];
-        let words = common.into_iter().chain(clients).chain(member.flags.iter().map(String::as_str));
-        let log = format!("{}-{}", member.name, member.etcd.port());
-        member.process = Some(Process::start(&log, MESHSTORE, words, self.folder.path()));
+        let words = command.iter().copied().chain(common).chain(clients);
+        let words: Vec<_> = words.chain(member.flags.iter().map(String::as_str)).collect();
+        // The log of an earlier start is kept.
+        let number = if member.starts == 1 { String::new() } else { format!("-{}", member.starts) };
+        let log = format!("{}-{}{number}", member.name, member.etcd.port());
+        member.process = Some(Process::start(&log, words[0], &words[1..], self.folder.path()));
     }
 
     /// SIGKILL.

@@ -1,5 +1,6 @@
-//! Starting and killing real processes.
+//! Starting and killing real processes; shared by the test programs, each of which uses a part.
 
+mod certificates;
 mod cluster;
 mod mesh;
 mod process;
@@ -15,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::{cluster::Cluster, mesh::Mesh, process::Process, server::Server};
+pub(crate) use self::{
+    certificates::peer_certificates, cluster::Cluster, mesh::Mesh, process::Process, server::Server,
+};
 
 /// Longest wait for a condition.
 const DEADLINE: Duration = Duration::from_mins(1);

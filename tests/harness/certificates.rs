@@ -1,0 +1,26 @@
+//! Certificates of members, as an operator would make them.
+
+use std::{fs, path::Path};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+/// An authority and a certificate for loopback, as PEM files in `folder`, and the flags that name them.
+pub(crate) fn peer_certificates(folder: &Path) -> Vec<String> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    vec![
+        format!("--peer-cert-file={}", write("peer.crt", certificate.pem())),
+        format!("--peer-key-file={}", write("peer.key", key.serialize_pem())),
+        format!("--peer-trusted-ca-file={}", write("peers.crt", authority.pem())),
+    ]
+}
