@@ -322,6 +322,25 @@ impl<M: Machine> Raft<M> {
         self.0.changes.make(Change::Transfer(member)).await
     }
 
+    /// Takes out of the log what is applied by now, so that a member that joins is given the machine's state. A machine
+    /// whose state began with something that no log has made needs this once, before anybody joins: the log alone would
+    /// make another state of it.
+    ///
+    /// # Errors
+    /// What has stopped this member.
+    pub async fn forget_log(&self) -> Result<(), RaftError> {
+        let openraft = &self.0.openraft;
+        let Some(applied) = openraft.metrics().borrow_watched().last_applied else { return Ok(()) };
+        let ended = |reason: String| self.0.fatal.get().unwrap_or_else(|| stopped(&reason));
+        openraft.trigger().snapshot().await.map_err(|error| ended(error.to_string()))?;
+        let all = openraft.wait(None);
+        let durable = all.metrics(|metrics| metrics.snapshot >= Some(applied), "the state is durable").await;
+        durable.map_err(|error| ended(error.to_string()))?;
+        openraft.trigger().purge_log(applied.index).await.map_err(|error| ended(error.to_string()))?;
+        let purged = all.metrics(|metrics| metrics.purged >= Some(applied), "the log is purged").await;
+        purged.map(drop).map_err(|error| ended(error.to_string()))
+    }
+
     /// How long writes of the log took until they were on stable storage, since the start.
     pub fn log_syncs(&self) -> &Durations {
         &self.0.log_syncs

@@ -364,6 +364,11 @@ impl Member {
         Ok(stopped?)
     }
 
+    /// Has whoever joins given this member's state, instead of the log so far.
+    pub(crate) async fn forget_log(&self) -> Result<(), ServerError> {
+        Ok(self.core.raft.forget_log().await?)
+    }
+
     /// The member's id.
     pub fn id(&self) -> MemberId {
         self.core.member

@@ -54,6 +54,19 @@ async fn a_new_member_gets_an_image_of_what_the_log_has_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_gets_an_image_of_what_the_log_was_told_to_forget() {
+    let mut cluster = Cluster::found_with(1, |config| config).await;
+    fill(&cluster, 0..10).await;
+    cluster.raft(1).forget_log().await.unwrap();
+    cluster.raft(1).add_learner(MemberId(2), node(2)).await.unwrap();
+    cluster.start(2).await;
+    let journal = cluster.agreed(&[1, 2], 10).await;
+    assert_eq!(journal, (0..10).map(long).collect::<Vec<_>>());
+    assert!(cluster.disks[&2].collections.written.load(Ordering::Relaxed) > 0, "it came by the log");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_long_gets_an_image_and_goes_on() {
     let mut cluster = Cluster::found_with(3, forgetting).await;
     fill(&cluster, 0..10).await;

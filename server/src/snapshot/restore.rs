@@ -95,6 +95,8 @@ pub async fn restore(
         member: member.id(),
         cluster: member.cluster_id(),
     };
+    // Members that join later are to have what was restored, which no log has made.
+    member.forget_log().await.map_err(no_member)?;
     member.shutdown().await.map_err(no_member)?;
     building.finish()?;
     Ok(restored)

@@ -163,7 +163,7 @@ fn a_file_that_asks_for_what_is_not_there_is_refused_by_name() {
 
 #[test]
 fn every_flag_is_in_the_manual_and_no_other() {
-    let manual = include_str!("../../../docs/operation.md");
+    let manual = include_str!("../../../docs/operations.md");
     let table = manual.split("\n## ").find(|section| section.starts_with("Flags")).unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `--"));
     let mut told: Vec<_> = rows
