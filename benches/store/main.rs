@@ -4,6 +4,8 @@
 //! keys; fsync is on in both servers. `range` reads 1,000 keys; `txn` compares and swaps; `lease` keeps a lease alive on a
 //! stream; `watch` is CLIENTS watchers of one key that eight tasks write without pause. The servers take turns, round by
 //! round, so that noise hits them alike.
+//! With `--cluster` there are three members of each, which take writes all alike and are read through those that do not
+//! lead; the ratio of `get` is then that of followers.
 //! `echo` is the limit: the gRPC stack alone, which keeps nothing and answers at once.
 //! Unit: operations a second, for `watch` events delivered; milliseconds of one request, for `watch` of one put;
 //! microseconds of the server's processor time an operation. Medians of the rounds.
@@ -13,8 +15,15 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
 mod client;
+#[path = "../cluster/mod.rs"]
+#[expect(dead_code, reason = "the benchmark of failover uses the rest")]
+mod cluster;
 mod echo;
 mod grpc;
+#[allow(dead_code, unused_imports, reason = "the tests' own harness, of which this uses a part")]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a harness fails by panicking")]
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
 mod server;
 mod watchers;
 mod workload;
@@ -24,6 +33,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Parser;
 
 use self::{
+    cluster::Cluster,
     server::Server,
     workload::{Measured, Workload},
 };
@@ -46,6 +56,9 @@ struct Args {
     /// The peer's program.
     #[arg(long, env = "ETCD", default_value = "etcd")]
     etcd: String,
+    /// Measures three members of each program instead of one.
+    #[arg(long)]
+    cluster: bool,
     /// Serves an echo at this address, for a run of this benchmark to measure.
     #[arg(long, hide = true)]
     echo: Option<SocketAddr>,
@@ -63,11 +76,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn compare(args: Args) -> anyhow::Result<()> {
-    let mut servers = vec![Server::meshstore().await?, Server::echo().await?];
-    match Server::etcd(&args.etcd).await {
-        Ok(etcd) => servers.insert(0, etcd),
-        Err(error) => println!("without etcd: {error}"),
-    }
+    let servers = if args.cluster { clusters(&args.etcd).await? } else { singles(&args.etcd).await? };
     println!(
         "{:18} {:10} {:>9} {:>6} {:>8} {:>8} {:>9}",
         "workload", "server", "ops/s", "ratio", "p50 ms", "p99 ms", "cpu us/op"
@@ -76,6 +85,26 @@ async fn compare(args: Args) -> anyhow::Result<()> {
         measure(workload, &servers, args.rounds, Duration::from_secs_f64(args.seconds)).await?;
     }
     Ok(())
+}
+
+/// Those that there are, etcd first: the ratios are to it.
+async fn singles(etcd: &str) -> anyhow::Result<Vec<Server>> {
+    let mut servers = vec![Server::meshstore().await?, Server::echo().await?];
+    match Server::etcd(etcd).await {
+        Ok(etcd) => servers.insert(0, etcd),
+        Err(error) => println!("without etcd: {error}"),
+    }
+    Ok(servers)
+}
+
+async fn clusters(etcd: &str) -> anyhow::Result<Vec<Server>> {
+    let mut servers = vec![Server::of(Cluster::meshstore().await?)];
+    if std::process::Command::new(etcd).arg("--version").output().is_ok() {
+        servers.insert(0, Server::of(Cluster::etcd(etcd).await?));
+    } else {
+        println!("without etcd: there is no {etcd}");
+    }
+    Ok(servers)
 }
 
 async fn measure(workload: &Workload, servers: &[Server], rounds: usize, span: Duration) -> anyhow::Result<()> {

@@ -11,20 +11,43 @@ use std::{
 use anyhow::Context;
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::{
+    client::Client,
+    cluster::{self, Cluster, MEMBERS},
+};
 
 /// The name of the server that keeps nothing.
 pub(crate) const ECHO: &str = "echo";
 
-/// A running server on no data; killed when dropped.
+/// A running server, or a cluster of them, on no data; killed when dropped.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
-    pub(crate) endpoint: String,
-    process: Child,
-    _folder: TempDir,
+    running: Running,
+}
+
+enum Running {
+    One { endpoint: String, process: Child, _folder: TempDir },
+    Three(Cluster),
 }
 
 impl Server {
+    /// A cluster, measured as a whole.
+    pub(crate) fn of(cluster: Cluster) -> Self {
+        Self { name: cluster.name, running: Running::Three(cluster) }
+    }
+
+    /// Where to connect. A cluster is written to through all members alike, and read through those that do not lead.
+    pub(crate) async fn endpoints(&self, is_reading: bool) -> anyhow::Result<Vec<String>> {
+        match &self.running {
+            Running::One { endpoint, .. } => Ok(vec![endpoint.clone()]),
+            Running::Three(cluster) => {
+                let leader = cluster.whole().await?;
+                let asked = (0..MEMBERS).filter(|at| !is_reading || *at != leader);
+                Ok(asked.map(|at| cluster.endpoint(at)).collect())
+            }
+        }
+    }
+
     pub(crate) async fn meshstore() -> anyhow::Result<Self> {
         Self::start("meshstore", |endpoint, other, data| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_meshstore"));
@@ -60,38 +83,39 @@ impl Server {
         let mut command = command(&endpoint, &other, &folder.path().join("data"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let server = Self { name, endpoint, process, _folder: folder };
-        server.ready().await?;
-        Ok(server)
+        ready(name, &endpoint).await?;
+        Ok(Self { name, running: Running::One { endpoint, process, _folder: folder } })
     }
 
-    async fn ready(&self) -> anyhow::Result<()> {
-        for _ in 0..100 {
-            if let Ok(client) = Client::connect(&self.endpoint).await
-                && client.put(0).await.is_ok()
-            {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        anyhow::bail!("{} did not answer within 10 s", self.name)
-    }
-
-    /// The processor time that the server has used so far. Source: proc(5), `stat`, fields 14 and 15, in ticks of 10 ms.
+    /// The processor time that was used so far, by all members.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let (_, fields) = stat.rsplit_once(')').context("no command in stat")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        match &self.running {
+            Running::One { process, .. } => cluster::cpu(process.id()),
+            Running::Three(cluster) => cluster.cpu(),
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.process.kill().is_ok() {
-            drop(self.process.wait());
+        if let Running::One { process, .. } = &mut self.running
+            && process.kill().is_ok()
+        {
+            drop(process.wait());
         }
     }
+}
+
+async fn ready(name: &str, endpoint: &str) -> anyhow::Result<()> {
+    for _ in 0..100 {
+        if let Ok(client) = Client::connect(endpoint).await
+            && client.put(0).await.is_ok()
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("{name} did not answer within 10 s")
 }
 
 fn listening(mut command: Command, endpoint: &str) -> Command {

@@ -79,11 +79,13 @@ impl Workload {
     /// Runs it for `span`. Every answer must be right: a refusal, or a read that finds nothing, is an error.
     pub(crate) async fn run(&self, server: &Server, span: Duration) -> anyhow::Result<Measured> {
         let count = self.clients.min(CONNECTIONS_MAX);
+        let is_reading = matches!(self.operation, Operation::Get | Operation::Serializable | Operation::Range);
+        let endpoints = server.endpoints(is_reading).await?;
         let mut connections = Vec::with_capacity(count);
-        for _ in 0..count {
-            connections.push(Client::connect(&server.endpoint).await?);
+        for number in 0..count {
+            connections.push(Client::connect(&endpoints[number % endpoints.len()]).await?);
         }
-        if matches!(self.operation, Operation::Get | Operation::Serializable | Operation::Range) {
+        if is_reading {
             fill(&connections).await?;
         }
         let begin = Instant::now() + WARM_UP;
