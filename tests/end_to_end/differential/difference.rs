@@ -83,8 +83,14 @@ impl Difference {
 
     /// Why two answers may differ.
     pub(crate) fn between(operation: &Operation, etcd: &Answer, ours: &Answer) -> Option<Self> {
-        const FAULTS: [Code; 5] =
-            [Code::InvalidArgument, Code::NotFound, Code::OutOfRange, Code::Unauthenticated, Code::PermissionDenied];
+        const FAULTS: [Code; 6] = [
+            Code::DataLoss,
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::OutOfRange,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+        ];
         if let (Answer::HashKv(etcd), Answer::HashKv(ours)) = (etcd, ours) {
             return (etcd.compact_revision < ours.compact_revision).then_some(Self::HashOfNow);
         }
@@ -98,7 +104,11 @@ impl Difference {
             return Some(Self::SilentLogin);
         }
         let refused = |answer: &Answer| matches!(answer, Answer::Refused { code, .. } if FAULTS.contains(code));
-        let composed = matches!(operation, Operation::Txn(_) | Operation::Put(_) | Operation::Range(_));
+        let composed = match operation {
+            Operation::Txn(_) | Operation::Put(_) | Operation::Range(_) => true,
+            Operation::LeaseRevoke(request) => request.id == 0,
+            _ => false,
+        };
         // Whoever asks is looked at first here, and what is asked there.
         let unknown = match ours {
             Answer::Refused { code: Code::Unauthenticated | Code::PermissionDenied, .. } => true,
