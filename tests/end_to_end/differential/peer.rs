@@ -230,17 +230,14 @@ impl Peer {
         &mut self,
         request: pb::LeaseKeepAliveRequest,
     ) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
-        let (requests, mut responses) = match self.keep_alive.take() {
-            Some((requests, responses)) => {
-                requests.send(request).await.unwrap();
-                (requests, responses)
-            }
-            None => {
-                let (requests, queue) = mpsc::channel(1);
-                // etcd answers the call itself with the first message.
-                requests.send(request).await.unwrap();
-                (requests, self.lease.lease_keep_alive(ReceiverStream::new(queue)).await?.into_inner())
-            }
+        let (requests, mut responses) = if let Some((requests, responses)) = self.keep_alive.take() {
+            requests.send(request).await.unwrap();
+            (requests, responses)
+        } else {
+            let (requests, queue) = mpsc::channel(1);
+            // etcd answers the call itself with the first message.
+            requests.send(request).await.unwrap();
+            (requests, self.lease.lease_keep_alive(ReceiverStream::new(queue)).await?.into_inner())
         };
         let response = responses.message().await?;
         self.keep_alive = Some((requests, responses));
