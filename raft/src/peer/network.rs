@@ -18,7 +18,7 @@ use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxS
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
-    network::RPCOption,
+    network::{Backoff, RPCOption},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
         TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -237,6 +237,11 @@ impl RaftNetworkV2<Types> for Link {
         async move { Ok(outcomes.boxed()) }.boxed()
     }
 
+    /// After a failure entries wait so long; with the next heartbeat the other may be there again.
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(self.peers.config.heartbeat)))
+    }
+
     async fn vote(
         &mut self,
         request: VoteRequest<Types>,
@@ -288,10 +293,14 @@ impl RaftNetworkV2<Types> for Link {
 
 impl Link {
     /// The stream, its outcomes checked against what was acknowledged in the term of its requests.
-    async fn watched_stream<S>(&self, input: S) -> Result<Outcomes<'_>, RPCError<Types>>
+    ///
+    /// It is opened for its first request, and not before: openraft holds requests back after a failure, and nothing else.
+    async fn watched_stream<S>(&self, mut input: S) -> Result<Outcomes<'_>, RPCError<Types>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
+        let Some(first) = input.next().await else { return Ok(futures_util::stream::empty().boxed()) };
+        let input = futures_util::stream::iter([first]).chain(input);
         // A session is of one leader: its first request tells the term of all.
         let term = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let noting = {

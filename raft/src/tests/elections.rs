@@ -153,6 +153,23 @@ async fn who_hears_nobody_disturbs_nobody() {
     cluster.end().await;
 }
 
+/// A leader asks who is down a few times each heartbeat, and not as fast as it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_down_is_left_in_peace_between_heartbeats() {
+    let mut cluster = Cluster::found(3).await;
+    let follower = cluster.follower().await;
+    cluster.stop(follower).await.unwrap();
+    let leader = cluster.leader().await;
+    let (heartbeats, before) = (20, cluster.net.refused());
+    for number in 0..heartbeats {
+        cluster.raft(leader).propose(command(number)).await.unwrap();
+        tokio::time::sleep(cluster.config.heartbeat).await;
+    }
+    let refused = cluster.net.refused() - before;
+    assert!(refused < heartbeats * 20, "{refused} connections were tried in {heartbeats} heartbeats");
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn five_members_go_on_without_two() {
     let mut cluster = Cluster::found(5).await;

@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 
 use super::{
     cluster::{Cluster, in_time, node},
@@ -31,6 +32,13 @@ async fn fill(cluster: &Cluster, numbers: std::ops::Range<usize>) {
     for number in numbers {
         in_time("answer", cluster.raft(cluster.leader().await).propose(long(number))).await.unwrap();
     }
+}
+
+/// No running member has the entry of this index in its log any more. A purge waits while a leader tries to send it.
+async fn forgotten(cluster: &Cluster, index: u64) {
+    let purged = |member: &u64| cluster.raft(*member).openraft().metrics().borrow_watched().purged;
+    let all = || cluster.members.keys().all(|member| purged(member).is_some_and(|purged| purged.index >= index));
+    cluster.until("purge", || all().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +81,7 @@ async fn a_member_that_was_away_long_gets_an_image_and_goes_on() {
     let away = cluster.follower().await;
     cluster.stop(away).await.unwrap();
     fill(&cluster, 10..120).await;
+    forgotten(&cluster, 20).await;
     cluster.start(away).await;
     cluster.agreed(&[1, 2, 3], 120).await;
     assert!(cluster.disks[&away].collections.written.load(Ordering::Relaxed) > 0, "it came by the log");

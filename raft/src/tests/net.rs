@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,11 +52,16 @@ pub(super) struct Net(Arc<Inner>);
 struct Inner {
     listeners: Mutex<BTreeMap<u64, mpsc::Sender<DuplexStream>>>,
     rules: watch::Sender<Rules>,
+    refused: AtomicUsize,
 }
 
 impl Net {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Inner { listeners: Mutex::default(), rules: watch::Sender::new(Rules::default()) }))
+        Self(Arc::new(Inner {
+            listeners: Mutex::default(),
+            rules: watch::Sender::new(Rules::default()),
+            refused: AtomicUsize::new(0),
+        }))
     }
 
     pub(super) fn cut(&self, from: u64, to: u64) {
@@ -101,8 +109,16 @@ impl Net {
         self.0.rules.send_modify(|rules| *rules.ends.entry(member).or_default() += 1);
     }
 
+    /// How many connections could not be made.
+    pub(super) fn refused(&self) -> usize {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
     async fn connect(self, from: u64, to: u64, lane: Lane) -> io::Result<TokioIo<DuplexStream>> {
-        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let refused = || {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            io::Error::from(io::ErrorKind::ConnectionRefused)
+        };
         let cut = |rules: &Rules| rules.cut.contains(&(from, to)) || rules.cut.contains(&(to, from));
         let listener = self.0.listeners.lock().get(&to).cloned().ok_or_else(refused)?;
         if cut(&self.0.rules.borrow()) {
