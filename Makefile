@@ -12,7 +12,7 @@ MESHSTORE := $(CARGO_TARGET_DIR)/debug/meshstore
 CARGO_DENY := $(or $(wildcard $(HOME)/.cache/meshstore/bin/cargo-deny),cargo-deny)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench fmt lint deny doc ci first-build
+.PHONY: help demo build test planted bench fmt lint deny doc ci first-build
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ build: first-build ## Installs what is missing and builds the binary
 test: first-build ## Installs what is missing, builds, runs all tests, end to end ones too
 	@scripts/setup.sh test
 	cargo test $(CARGO_FLAGS)
+
+planted: first-build ## Builds the rooms with the bugs that the simulation is proven by, and has it find each of them
+	@scripts/setup.sh test
+	cargo test $(CARGO_FLAGS) --features meshstore-sim/planted --test planted
 
 bench: ## Runs the benchmarks
 	@scripts/setup.sh test

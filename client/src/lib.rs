@@ -69,7 +69,7 @@ pub use tonic::Code;
 pub use txn::{Compare, CompareTarget, Comparison, Op, OpResponse, Txn, TxnResponse};
 pub use watch::{Event, EventFilter, Progress, Watch, WatchBatch, WatchOptions};
 
-use tonic::service::Routes;
+use tonic::{service::Routes, transport::Channel};
 use transport::Transport;
 
 /// A client of one cluster. Clones share connections.
@@ -85,6 +85,16 @@ impl Client {
     /// [`ClientError::Config`] when there is no endpoint or one is not an address.
     pub fn connect(config: &Config) -> Result<Self, ClientError> {
         Ok(Self { transport: Transport::network(config)? })
+    }
+
+    /// A client of the cluster behind `config.endpoints` by way of `dial`, which makes a lazy and reconnecting channel to
+    /// each of them: for a network that is not the system's. It must give up on a connection by itself, after
+    /// `config.connect_timeout`; TLS and keepalive are its own affair too.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] when there is no endpoint.
+    pub fn dialed(config: &Config, dial: impl Fn(&str) -> Channel) -> Result<Self, ClientError> {
+        Ok(Self { transport: Transport::dialed(config, dial)? })
     }
 
     /// A client of services in this process: the same calls, without a socket.

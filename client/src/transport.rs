@@ -91,6 +91,19 @@ impl Transport {
         Ok(Self::new(endpoints, config.request_timeout, login))
     }
 
+    /// Over channels that `dial` makes of the names of the endpoints, two of each.
+    pub(crate) fn dialed(config: &Config, dial: impl Fn(&str) -> Channel) -> Result<Self, ClientError> {
+        if config.endpoints.is_empty() {
+            return Err(ClientError::Config("no endpoint is given".to_owned()));
+        }
+        let login = config.user.clone().map(|user| Arc::new(Login::new(user)));
+        let link = |name: &str| Link { way: Way::Network(dial(name)), login: login.clone() };
+        let endpoint =
+            |name: &String| Endpoint { name: name.clone(), calls: link(name), watches: link(name), metrics: None };
+        let endpoints = config.endpoints.iter().map(endpoint).collect();
+        Ok(Self::new(endpoints, config.request_timeout, login))
+    }
+
     pub(crate) fn in_process(routes: Routes) -> Self {
         let link = Link { way: Way::InProcess(routes), login: None };
         let endpoint = Endpoint { name: "in-process".to_owned(), calls: link.clone(), watches: link, metrics: None };

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use crate::Space;
 
 /// Writes in order; a later one of the same key wins.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub(crate) writes: Vec<Write>,
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Write {
     Put(Space, Bytes, Bytes),
     Delete(Space, Bytes),

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use rand::RngExt;
 
 use crate::{
-    Engine, EngineError, Image, Incoming, Kind, Options, Space,
+    Engine, EngineError, Image, Incoming, Kind, Options, Pace, Space,
     error::io_error,
     folder::{lock, make, sync_folder},
     image::{Removed, SUMS, Source},
@@ -96,8 +96,17 @@ impl Home {
 
     /// The home of an engine that keeps nothing, for simulation and tests.
     pub fn in_memory(spaces: &[Space]) -> Self {
+        Self::of(Engine::in_memory(spaces), spaces)
+    }
+
+    /// The home of an engine that a simulation can crash and slow.
+    pub fn simulated(spaces: &[Space], pace: Pace) -> Self {
+        Self::of(Engine::simulated(spaces, pace), spaces)
+    }
+
+    fn of(twin: Engine, spaces: &[Space]) -> Self {
         Self(Arc::new(Inner {
-            engine: ArcSwap::from_pointee(Engine::in_memory(spaces)),
+            engine: ArcSwap::from_pointee(twin),
             spaces: spaces.into(),
             options: Options::default(),
             rooms: Rooms::Memory { incoming: Mutex::default() },
@@ -185,7 +194,15 @@ impl Home {
             (Sink::Memory(parts), Rooms::Memory { .. }) => {
                 let parts = std::mem::take(&mut *parts.lock());
                 let dump = parts.into_iter().find(|(name, _)| name != SUMS).map(|(_, bytes)| Bytes::from(bytes));
-                Engine(Kind::Memory(Memory::load(&dump.unwrap_or_default(), &self.0.spaces)?))
+                let memory = Memory::load(&dump.unwrap_or_default(), &self.0.spaces)?;
+                let pace = match &self.engine().0 {
+                    Kind::Memory(before) => before.pace().cloned(),
+                    Kind::Rocks(_) | Kind::Journal(_) => None,
+                };
+                Engine(Kind::Memory(match pace {
+                    Some(pace) => memory.on_disk(pace),
+                    None => memory,
+                }))
             }
             _ => return Err(EngineError::image("", "it came in elsewhere")),
         };

@@ -12,7 +12,7 @@
 //! - An [`Image`] is one moment, whatever is written later. What comes in as one takes the engine's place in its [`Home`]
 //!   wholly or not at all, over any crash; who still reads the engine that was there before goes on reading it.
 //! - There are three kinds: RocksDB, a journal for logs, and a twin in memory. All answer alike; a property test holds them
-//!   together.
+//!   together. In a simulation the twin also forgets what was not synced, and takes its time.
 
 mod batch;
 mod cursor;
@@ -25,6 +25,8 @@ mod journal;
 mod memory;
 mod pinned;
 mod rocks;
+mod simulated;
+mod workers;
 
 use std::path::Path;
 
@@ -37,6 +39,8 @@ pub use home::Home;
 pub use image::{Image, Part};
 pub use incoming::Incoming;
 pub use pinned::{Pinned, Read};
+pub use simulated::Pace;
+pub use workers::Workers;
 
 use crate::{journal::Journal, memory::Memory, rocks::Rocks};
 
@@ -118,6 +122,45 @@ impl Engine {
         Self(Kind::Memory(Memory::new(spaces)))
     }
 
+    /// An engine in memory that a simulation can crash ([`Engine::crash`]) and slow (`pace`).
+    pub fn simulated(spaces: &[Space], pace: Pace) -> Self {
+        Self(Kind::Memory(Memory::simulated(spaces, pace)))
+    }
+
+    /// Leaves what a loss of power would: all that was synced, and of the batches written since then the first `kept`.
+    /// Nothing happens to an engine that is not simulated.
+    pub fn crash(&self, kept: usize) {
+        if let Kind::Memory(memory) = &self.0 {
+            memory.crash(kept);
+        }
+    }
+
+    /// How many batches a loss of power could take; 0 of an engine that is not simulated.
+    pub fn unsynced_batches(&self) -> usize {
+        match &self.0 {
+            Kind::Rocks(_) | Kind::Journal(_) => 0,
+            Kind::Memory(memory) => memory.unsynced_batches(),
+        }
+    }
+
+    /// Where work is done that waits for this engine.
+    pub fn workers(&self) -> Workers {
+        match &self.0 {
+            Kind::Memory(memory) if memory.pace().is_some() => Workers::Tasks,
+            Kind::Memory(_) | Kind::Journal(_) | Kind::Rocks(_) => Workers::Threads,
+        }
+    }
+
+    /// Returns when the next write may begin: at once, since a disk makes its writers wait itself; a simulated one can not,
+    /// and does it here.
+    pub async fn ready(&self) {
+        if let Kind::Memory(memory) = &self.0
+            && let Some(pace) = memory.pace()
+        {
+            pace.wait().await;
+        }
+    }
+
     /// The value of `key`.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         match &self.0 {
@@ -153,7 +196,7 @@ impl Engine {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.write(&batch, durability),
             Kind::Journal(journal) => journal.write(batch),
-            Kind::Memory(memory) => memory.write(batch),
+            Kind::Memory(memory) => memory.write(batch, durability),
         }
     }
 
@@ -161,7 +204,11 @@ impl Engine {
     pub fn sync(&self) -> Result<(), EngineError> {
         match &self.0 {
             Kind::Rocks(rocks) => rocks.sync(),
-            Kind::Journal(_) | Kind::Memory(_) => Ok(()),
+            Kind::Journal(_) => Ok(()),
+            Kind::Memory(memory) => {
+                memory.sync();
+                Ok(())
+            }
         }
     }
 

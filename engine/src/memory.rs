@@ -11,48 +11,85 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::{Batch, Cursor, EngineError, Space, batch::Write, cursor::Place};
+use crate::{Batch, Cursor, Durability, EngineError, Pace, Space, batch::Write, cursor::Place, simulated::Disk};
 
 pub(crate) type Keys = BTreeMap<Bytes, Bytes>;
 
 /// A cursor keeps the map of its start; the first write after that copies the map.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory(Arc<RwLock<BTreeMap<Space, Arc<Keys>>>>);
+pub(crate) struct Memory {
+    spaces: Arc<RwLock<BTreeMap<Space, Arc<Keys>>>>,
+    /// What would survive a loss of power; `None` where that is of no interest.
+    disk: Option<Arc<Disk>>,
+}
 
 impl Memory {
     pub(crate) fn new(spaces: &[Space]) -> Self {
-        Self(Arc::new(RwLock::new(spaces.iter().map(|&space| (space, Arc::default())).collect())))
+        Self::of(spaces.iter().map(|&space| (space, Arc::default())).collect())
+    }
+
+    pub(crate) fn simulated(spaces: &[Space], pace: Pace) -> Self {
+        Self::new(spaces).on_disk(pace)
+    }
+
+    /// The same, all of it on the stable storage of a simulation.
+    pub(crate) fn on_disk(self, pace: Pace) -> Self {
+        let disk = Disk::new(self.all(), pace);
+        Self { disk: Some(Arc::new(disk)), ..self }
+    }
+
+    pub(crate) fn pace(&self) -> Option<&Pace> {
+        self.disk.as_ref().map(|disk| disk.pace())
+    }
+
+    pub(crate) fn crash(&self, kept: usize) {
+        if let Some(disk) = &self.disk {
+            *self.spaces.write() = disk.crash(kept);
+        }
+    }
+
+    pub(crate) fn unsynced_batches(&self) -> usize {
+        self.disk.as_ref().map_or(0, |disk| disk.unsynced_batches())
+    }
+
+    pub(crate) fn sync(&self) {
+        if let Some(disk) = &self.disk {
+            disk.sync();
+        }
     }
 
     pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let spaces = self.0.read();
+        let spaces = self.spaces.read();
         Ok(spaces.get(&space).ok_or(EngineError::UnknownSpace(space))?.get(key).cloned())
     }
 
     pub(crate) fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError> {
-        let keys = self.0.read().get(&space).cloned().ok_or(EngineError::UnknownSpace(space))?;
+        let keys = self.spaces.read().get(&space).cloned().ok_or(EngineError::UnknownSpace(space))?;
         Ok(Cursor(Place::Memory(MemoryCursor { keys, here: None })))
     }
 
     /// The spaces of one moment.
     pub(crate) fn all(&self) -> BTreeMap<Space, Arc<Keys>> {
-        self.0.read().clone()
+        self.spaces.read().clone()
     }
 
     /// A twin that holds this.
     pub(crate) fn of(spaces: BTreeMap<Space, Arc<Keys>>) -> Self {
-        Self(Arc::new(RwLock::new(spaces)))
+        Self { spaces: Arc::new(RwLock::new(spaces)), disk: None }
     }
 
     pub(crate) fn pin(&self) -> PinnedMemory {
         PinnedMemory(self.all())
     }
 
-    pub(crate) fn write(&self, batch: Batch) -> Result<(), EngineError> {
-        let mut spaces = self.0.write();
+    pub(crate) fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        let mut spaces = self.spaces.write();
         let unknown = batch.writes.iter().map(Write::space).find(|space| !spaces.contains_key(space));
         if let Some(space) = unknown {
             return Err(EngineError::UnknownSpace(space));
+        }
+        if let Some(disk) = &self.disk {
+            disk.write(batch.clone(), durability);
         }
         for write in batch.writes {
             if let Some(keys) = spaces.get_mut(&write.space()) {
@@ -63,16 +100,16 @@ impl Memory {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.read().values().map(bytes).sum()
+        self.spaces.read().values().map(bytes).sum()
     }
 
     pub(crate) fn bytes_of(&self, of: &[Space]) -> u64 {
-        let spaces = self.0.read();
+        let spaces = self.spaces.read();
         of.iter().filter_map(|space| spaces.get(space)).map(bytes).sum()
     }
 
     pub(crate) fn key_count(&self, space: Space) -> Result<u64, EngineError> {
-        let spaces = self.0.read();
+        let spaces = self.spaces.read();
         Ok(spaces.get(&space).ok_or(EngineError::UnknownSpace(space))?.len() as u64)
     }
 }
@@ -88,7 +125,7 @@ impl Write {
         }
     }
 
-    fn perform(self, keys: &mut Keys) {
+    pub(crate) fn perform(self, keys: &mut Keys) {
         match self {
             Self::Put(_, key, value) => {
                 keys.insert(key, value);

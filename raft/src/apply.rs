@@ -147,9 +147,16 @@ pub(crate) fn driver<M: Machine>(
 
 impl<M: Machine> Applier<M> {
     /// Runs on a thread of its own until the driver is gone, the member is dropped or the machine fails.
-    pub(crate) fn run(mut self, idle: &Idle) {
+    pub(crate) async fn run(mut self, idle: Idle) {
         let mut next = None;
-        while let Some(request) = next.take().or_else(|| idle.next(&mut self.requests)) {
+        loop {
+            let request = match next.take() {
+                Some(request) => request,
+                None => match idle.next(&mut self.requests).await {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
             let done = match request {
                 Request::Apply(entries) => {
                     let entries = self.gather(entries, &mut next);
@@ -285,7 +292,7 @@ impl<M: Machine> Applier<M> {
 
     /// What was proposed here and is in the image has no answer: the entries themselves were never seen.
     fn install(&mut self, meta: &SnapshotMeta, collected: Collected) -> Result<(), RaftError> {
-        let Collected { collector, only } = collected;
+        let Collected { collector, only, .. } = collected;
         self.machine.install(collector)?;
         drop(only);
         let record = read_record(&self.machine)?;

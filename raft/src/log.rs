@@ -18,13 +18,16 @@ use std::{
     io,
     ops::RangeBounds,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use engine::Engine;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use types::Durations;
 
 pub(crate) use self::{
@@ -287,7 +290,7 @@ impl LogReader {
 
     async fn read_disk(&self, span: Span, bytes_max: usize) -> Result<Vec<Entry>, RaftError> {
         let engine = self.shared.engine.clone();
-        let read = tokio::task::spawn_blocking(move || disk::read(&engine, span, bytes_max)).await;
+        let read = self.shared.engine.workers().run(move || disk::read(&engine, span, bytes_max)).await;
         read.map_err(|error| RaftError::Stopped { reason: format!("a read of the log: {error}") })?
     }
 }

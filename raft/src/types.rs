@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use engine::Workers;
 use openraft::type_config::alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -45,6 +46,8 @@ pub(crate) enum State {
 /// Another member's image, as far as it came.
 pub(crate) struct Collected {
     pub(crate) collector: Box<dyn Collector>,
+    /// Where the collector does its work.
+    pub(crate) workers: Workers,
     /// While this is held, no other image is taken.
     pub(crate) only: OwnedSemaphorePermit,
 }

@@ -1,6 +1,8 @@
 //! The one place where a member reads time.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 /// Time since the member started: steady, and never told to anybody else.
 #[derive(Clone, Copy, Debug)]

@@ -51,6 +51,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// Entries between two purges of the log. Default 10 000.
     pub snapshot_count: u64,
+    /// Entries that the log keeps although the state has them, for members that were away. Default 5 000.
+    pub catch_up_entries: u64,
     /// How users prove who they are.
     pub auth: AuthConfig,
     /// Limits on what clients may ask of the store.
@@ -84,6 +86,7 @@ impl Default for Config {
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,
+            catch_up_entries: 5_000,
             auth: AuthConfig::default(),
             store: store::Limits::default(),
             watch_progress_interval: Duration::from_mins(10),

@@ -187,7 +187,7 @@ impl Core {
         }
         let _slot = self.long_reads.acquire().await.map_err(|_closed| timed_out())?;
         let view = self.view.clone();
-        let outcome = tokio::task::spawn_blocking(move || read(&view)).await;
+        let outcome = self.space.workers().run(move || read(&view)).await;
         outcome.map_err(|error| Status::unknown(error.to_string()))?.map_err(|failure| self.failed(&failure))
     }
 

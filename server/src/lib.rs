@@ -21,6 +21,7 @@ mod election;
 mod expiry;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod ground;
 mod http;
 mod identity;
 mod ids;
@@ -52,6 +53,7 @@ mod wire;
 pub use auth::{AuthConfig, JwtConfig, KeyError, SignMethod, TokenConfig};
 pub use config::{Config, Founder, Founding};
 pub use custody::{member_custody, workload_custody};
+pub use ground::SimulatedDisk;
 pub use http::{Access, HttpFace, Serves};
 pub use identity::IdentityError;
 pub use joining::{JoinError, Joined, Remembered, prepare, remembered};

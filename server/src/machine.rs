@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use raft::{Collector, Committed, Image, MachineError};
 use store::{AuthCommand, Command, Entry, Lessor, Refusal, Store};
 use tracing::info;
+use types::Bug;
 
 use crate::{
     auth::{News, SimpleTokens},
@@ -174,11 +175,19 @@ impl raft::Machine for StateMachine {
         let mut batch = Batch::new();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
+            if Bug::AppliedTwice.is_planted() && entry.index % 7 == 0 {
+                for command in &entry.commands {
+                    self.run(&mut batch, (entry.index, entry.term), command)?;
+                }
+            }
             let run = |command| self.run(&mut batch, (entry.index, entry.term), command);
             answers.push(entry.commands.iter().map(run).collect::<Result<Vec<_>, _>>()?);
         }
-        batch.put(RAFT, RECORD, record);
         let begun = Instant::now();
+        if Bug::AppliedNotedApart.is_planted() {
+            self.state.write(std::mem::take(&mut batch), Durability::Buffered).map_err(MachineError::new)?;
+        }
+        batch.put(RAFT, RECORD, record);
         self.state.write(batch, Durability::Buffered).map_err(MachineError::new)?;
         self.metrics.commits.record(begun.elapsed());
         // Held until readers see the batch: who is told of a lease's end finds it gone, and who takes up the timing of
@@ -195,6 +204,9 @@ impl raft::Machine for StateMachine {
     }
 
     fn sync(&mut self) -> Result<(), MachineError> {
+        if Bug::StateNotSynced.is_planted() {
+            return Ok(());
+        }
         self.state.sync().map_err(MachineError::new)
     }
 

@@ -14,7 +14,7 @@ use proto::member::{
     peers_server::PeersServer,
 };
 use proto::{v3electionpb::election_server::ElectionServer, v3lockpb::lock_server::LockServer};
-use raft::{ChangeError, ClusterId, Formation, MemberId, Raft, RaftError};
+use raft::{ChangeError, ClusterId, Dialer, Formation, MemberId, Raft, RaftError};
 use rustls::ServerConfig;
 use store::{Lessor, Store, Sweeper};
 use tls::CredentialsError;
@@ -35,6 +35,7 @@ use crate::{
     damage,
     election::ElectionFace,
     expiry,
+    ground::{Ground, SimulatedDisk},
     http::{self, Access, HttpFace, Serves},
     identity::IdentityError,
     joining::JoiningFace,
@@ -45,13 +46,12 @@ use crate::{
     machine::{self, StateMachine},
     maintenance::MaintenanceFace,
     metrics::{GrpcFace, Metrics},
-    peers::{Guarded, Links, PeerDialer, PeerSecurity, PeersFace, members_of},
+    peers::{Guarded, Links, PeerSecurity, PeersFace, members_of},
     promote, publish,
     session::Sessions,
     settle,
     snapshot::{self, SnapshotError, Snapshots},
     space::{self, Space},
-    start::{self, Beginning},
     unary::KvService,
     watch::{WatchFace, WatchServer},
 };
@@ -173,11 +173,27 @@ impl Member {
 
     async fn start_on(config: Config) -> Result<Self, ServerError> {
         make_private(&config.data_dir)?;
-        let Beginning { identity, formation, security } = start::begin(&config).await?;
-        let (cluster, member) = (identity.cluster(), identity.member());
-        let state = open_state(config.data_dir.join(STATE))?;
-        let log = open_log(config.data_dir.join("log"))?;
+        let ground = Ground::of_data_dir(&config).await?;
+        Self::stand_on(ground, config).await
+    }
 
+    /// Takes part in the cluster of a simulation, with which it shares a thread: on `disk`, and by the connections of
+    /// `dialer`. It founds the cluster as [`Config::founding`] says, or was added to one and has `joined` for its ids.
+    ///
+    /// # Errors
+    /// See [`ServerError`]: nothing runs then.
+    pub async fn simulated(
+        config: Config,
+        disk: &SimulatedDisk,
+        joined: Option<(ClusterId, MemberId)>,
+        dialer: Arc<dyn Dialer>,
+    ) -> Result<Self, ServerError> {
+        Self::stand_on(Ground::simulated(&config, disk, joined, dialer), config).await
+    }
+
+    async fn stand_on(ground: Ground, config: Config) -> Result<Self, ServerError> {
+        let Ground { identity, formation, state, log, folder, security, dialer } = ground;
+        let (cluster, member) = (identity.cluster(), identity.member());
         let clock = Clock::start();
         let (store, view) = Store::open(state.engine(), config.store.clone())?;
         let (ledger, ledger_view) = Ledger::open(state.engine())?;
@@ -195,14 +211,10 @@ impl Member {
         );
         let guards_mesh = machine.founded();
         let raft_config = raft_config(&config, cluster, member, formation);
-        let dialer = security.clone().map(|security| PeerDialer::new(security, raft_config.clone()));
-        let raft = match &dialer {
-            Some(dialer) => Raft::start(raft_config, log, machine, Arc::new(dialer.clone())).await?,
-            None => Raft::start(raft_config, log, machine, Arc::new(raft::Alone)).await?,
-        };
+        let way = dialer.clone().unwrap_or_else(|| Arc::new(raft::Alone));
+        let raft = Raft::start(raft_config, log, machine, way).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
-        let folder = Some(config.data_dir.clone());
         let space = Space::new(state.clone(), folder, config.store.quota_backend_bytes);
         let space =
             Arc::new(space.map_err(|source| ServerError::Engine { path: config.data_dir.join(STATE), source })?);
@@ -308,6 +320,11 @@ impl Member {
         Ok(Some(PeerPort { tls: security.server_config()?, proves_members, routes }))
     }
 
+    /// What the other members reach in a simulation, whose network lets in nobody else.
+    pub fn simulated_peer_routes(&self) -> Routes {
+        Routes::new(self.core.raft.service()).add_service(PeersServer::new(PeersFace(Arc::clone(&self.core))))
+    }
+
     /// Makes the authority by which members know one another, unless there is one. It is used from the next start on.
     ///
     /// # Errors
@@ -408,13 +425,14 @@ async fn sweep(sweeper: Sweeper, stop: CancellationToken) {
     }
 }
 
-fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation: Formation) -> raft::Config {
+pub(crate) fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation: Formation) -> raft::Config {
     raft::Config {
         formation,
         patience: config.request_timeout(),
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
         snapshot_every_entries: config.snapshot_count,
+        catch_up_entries: config.catch_up_entries,
         ..raft::Config::new(cluster, member)
     }
 }
@@ -422,13 +440,18 @@ fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation:
 /// The part of the data directory that holds the member's state.
 pub(crate) const STATE: &str = "state";
 
+/// The spaces of a member's state.
+pub(crate) fn state_spaces() -> Vec<engine::Space> {
+    [Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat()
+}
+
 /// Opens what a member's state is kept on.
 pub(crate) fn open_state(path: PathBuf) -> Result<Home, ServerError> {
-    let spaces = [Store::SPACES, Ledger::SPACES, &[machine::RAFT]].concat();
+    let spaces = state_spaces();
     Home::open(&path, &spaces, &Options::default()).map_err(|source| ServerError::Engine { path, source })
 }
 
-fn open_log(path: PathBuf) -> Result<Engine, ServerError> {
+pub(crate) fn open_log(path: PathBuf) -> Result<Engine, ServerError> {
     Engine::journal(&path, raft::SPACES).map_err(|source| ServerError::Engine { path, source })
 }
 

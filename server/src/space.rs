@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use engine::{EngineError, Home};
+use engine::{EngineError, Home, Workers};
 use store::{Command, Op, Put, PutValue, Store, Txn, View};
 use tokio::{
     sync::Notify,
@@ -120,6 +120,11 @@ impl Space {
         Ok(bytes)
     }
 
+    /// Where reads go that wait for the disk.
+    pub(crate) fn workers(&self) -> Workers {
+        self.home.engine().workers()
+    }
+
     /// Bytes that everything takes on this member's disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64, EngineError> {
         self.home.engine().disk_bytes()
@@ -135,9 +140,9 @@ impl Space {
     pub(crate) async fn reclaim(self: &Arc<Self>, view: &View) {
         let done = self.reclaimed.notified();
         if !self.reclaiming.swap(true, Ordering::AcqRel) {
-            let (space, view) = (Arc::clone(self), view.clone());
+            let (workers, space, view) = (self.workers(), Arc::clone(self), view.clone());
             // Owned by the engine: it ends early when that is told to rest.
-            drop(tokio::task::spawn_blocking(move || space.rewrite(&view)));
+            drop(tokio::spawn(workers.run(move || space.rewrite(&view))));
         }
         done.await;
     }

@@ -38,6 +38,19 @@ pub(crate) async fn begin(config: &Config) -> Result<Beginning, ServerError> {
     Ok(Beginning { identity, formation, security })
 }
 
+/// Who a member of a simulation is: a founder, unless it was added and has ids.
+pub(crate) fn of_simulation(config: &Config, joined: Option<(ClusterId, MemberId)>) -> (Identity, Formation) {
+    let (name, urls) = (config.name.clone(), config.advertise_peer_urls.clone());
+    let identity = if let Some((cluster, member)) = joined {
+        Identity::joiner(cluster, member, name, urls)
+    } else {
+        let Plan { cluster, member, .. } = Plan::of(config);
+        Identity::founder(cluster, member, name, urls)
+    };
+    let formation = formation(config, &identity);
+    (identity, formation)
+}
+
 async fn become_somebody(config: &Config) -> Result<Identity, ServerError> {
     let (name, urls) = (config.name.clone(), config.advertise_peer_urls.clone());
     let identity = match &config.founding {

@@ -5,6 +5,7 @@
 //! - A value of a type here is valid: only `parse` and `new` make one, and nobody checks it again.
 //! - Nothing here does IO, reads a clock or draws randomness.
 
+mod bug;
 mod durations;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -12,6 +13,7 @@ mod identity;
 mod key_range;
 mod revision;
 
+pub use bug::Bug;
 pub use durations::{Durations, DurationsCounted};
 pub use identity::{IdentityError, Namespace, ServiceAccount, SpiffeId, TrustDomain};
 pub use key_range::KeyRange;

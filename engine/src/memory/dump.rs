@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{Keys, Memory};
+use types::Bug;
+
 use crate::{EngineError, Space};
 
 impl Memory {
@@ -40,6 +42,9 @@ impl Memory {
                 keys.insert(key, take(&mut rest).ok_or_else(cut)?);
             }
             loaded.insert(space, Arc::new(keys));
+            if Bug::ImageCutShort.is_planted() && space.name().ends_with("history") {
+                loaded.insert(space, Arc::default());
+            }
         }
         Ok(Self::of(loaded))
     }

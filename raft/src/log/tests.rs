@@ -1,7 +1,8 @@
-use std::io;
+use std::{io, thread::JoinHandle};
 
 use openraft::{EntryPayload, StorageError, testing::log as suite, type_config::TypeConfigExt};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
@@ -23,8 +24,7 @@ pub(super) fn config() -> Config {
 fn open(engine: Engine, fatal: Fatal) -> (LogStore, Closed) {
     let recovered = recover(&engine, &config(), None).unwrap();
     let (store, writer, closed) = LogStore::new(engine, recovered, usize::MAX, fatal);
-    let idle = Idle::current();
-    std::thread::spawn(move || writer.run(&idle));
+    on_a_thread(writer.run(Idle::default()));
     (store, closed)
 }
 
@@ -48,6 +48,12 @@ async fn read(store: &mut LogStore, range: impl RangeBounds<u64> + Clone + Debug
     entries.iter().map(|entry| (entry.log_id.leader_id.term, entry.log_id.index)).collect()
 }
 
+/// Runs what blocks its thread.
+fn on_a_thread(body: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let runtime = Handle::current();
+    std::thread::spawn(move || runtime.block_on(body))
+}
+
 struct Builder;
 
 /// Each store on a disk of its own.
@@ -59,8 +65,7 @@ impl suite::StoreBuilder<Types, LogStore, Driver, TempDir> for Builder {
         let machine = Journal::new(Engine::in_memory(journal::SPACES));
         let waiters = Arc::new(Waiters::new(1, 1));
         let (driver, applier, _) = apply::driver(machine, Record::default(), waiters, &config(), fatal);
-        let idle = Idle::current();
-        std::thread::spawn(move || applier.run(&idle));
+        on_a_thread(applier.run(Idle::default()));
         Ok((dir, store, driver))
     }
 }
@@ -157,8 +162,7 @@ async fn a_failed_write_stops_the_log_for_good() {
     let (recovered, fatal) = (recover(&engine, &config(), None).unwrap(), Fatal::new());
     // An engine without the log's spaces fails every write.
     let (mut store, writer, _) = LogStore::new(Engine::in_memory(&[]), recovered, usize::MAX, fatal.clone());
-    let idle = Idle::current();
-    let writer = std::thread::spawn(move || writer.run(&idle));
+    let writer = on_a_thread(writer.run(Idle::default()));
     assert!(append(&mut store, [entry(1, 0)]).await.is_err());
     assert!(matches!(fatal.wait().await, RaftError::Log(_)));
     writer.join().unwrap();

@@ -4,12 +4,16 @@
 //! - After a failed write nothing is written any more: what the disk holds is then unknown, and only a restart, which
 //!   reads it again, can tell.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
 use engine::{Batch, Durability, EngineError};
 use openraft::storage::IOFlushed;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tracing::warn;
+use types::Bug;
 
 use super::{Shared, disk};
 use crate::{
@@ -76,12 +80,16 @@ impl Writer {
     }
 
     /// Runs on a thread of its own.
-    pub(crate) fn run(mut self, idle: &Idle) {
-        while let Some(first) = idle.next(&mut self.operations) {
+    pub(crate) async fn run(mut self, idle: Idle) {
+        while let Some(first) = idle.next(&mut self.operations).await {
             let mut group = self.gather(first);
             self.add_committed(&mut group.batch);
             let begun = Instant::now();
             *self.shared.writing_since.lock() = Some(begun);
+            if Bug::AckBeforeSync.is_planted() {
+                self.complete(group.end, std::mem::take(&mut group.waiting));
+            }
+            self.shared.engine.ready().await;
             let written = self.shared.engine.write(group.batch, Durability::Synced);
             *self.shared.writing_since.lock() = None;
             self.shared.syncs.record(begun.elapsed());
@@ -157,6 +165,7 @@ impl Group {
             }
             Operation::Change { change, done } => {
                 match change {
+                    Change::Vote(_) if Bug::VoteNotKept.is_planted() => {}
                     Change::Vote(vote) => disk::put_vote(&mut self.batch, &vote),
                     Change::Truncate { from } => {
                         disk::truncate(&mut self.batch, from);

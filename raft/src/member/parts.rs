@@ -45,6 +45,7 @@ pub(super) async fn prepare<M: Machine>(
     dialer: Arc<dyn Dialer>,
     fatal: Fatal,
 ) -> Result<(Parts<M::Answer>, LogStore), RaftError> {
+    let workers = log.workers();
     let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
     let disks = (recovered.own, recovered.known.clone());
     let waiters = Arc::new(Waiters::new(config.member.0, recovered.own.starts));
@@ -54,11 +55,12 @@ pub(super) async fn prepare<M: Machine>(
         let (who, roster) = ((config.cluster, config.member), progress.roster.clone());
         Arc::new(Acquaintances::new(who, disks, store.notes(), roster, fatal.clone()))
     };
-    let peers = Arc::new(Peers::new(acquaintances, config.clone(), dialer, progress.roster.clone()));
+    let ways = (dialer, workers);
+    let peers = Arc::new(Peers::new(acquaintances, config.clone(), ways, progress.roster.clone()));
     let (stall, log_syncs) = (store.stall(), store.syncs());
-    let mut threads = Threads::new();
-    threads.start("raft-log", fatal.clone(), |idle| writer.run(&idle))?;
-    threads.start("raft-apply", fatal.clone(), |idle| apply_thread.run(&idle))?;
+    let mut threads = Threads::new(workers);
+    threads.start("raft-log", fatal.clone(), |idle| writer.run(idle))?;
+    threads.start("raft-apply", fatal.clone(), |idle| apply_thread.run(idle))?;
     let parts = Parts { config, fatal, waiters, driver, progress, peers, stall, log_syncs, threads, log: closed };
     Ok((parts, store))
 }
@@ -66,7 +68,7 @@ pub(super) async fn prepare<M: Machine>(
 /// Reads and checks what is on the disk, off the async threads.
 async fn recover<M: Machine>(config: &Config, log: Engine, machine: M) -> Result<(M, Record, Recovered), RaftError> {
     let config = config.clone();
-    let recovery = tokio::task::spawn_blocking(move || {
+    let recovery = log.workers().run(move || {
         let record = apply::read_record(&machine)?;
         let recovered = log::recover(&log, &config, record.applied.as_ref())?;
         Ok((machine, record, recovered))

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
+use engine::Workers;
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
 use proto::peer::{self as pb, peer_client::PeerClient};
@@ -37,6 +38,8 @@ pub(crate) fn message_bytes_max(config: &Config) -> usize {
 pub(crate) struct Peers {
     pub(crate) acquaintances: Arc<Acquaintances>,
     pub(crate) config: Config,
+    /// Where images are read and written.
+    pub(crate) workers: Workers,
     dialer: Arc<dyn Dialer>,
     channels: Mutex<BTreeMap<(u64, Lane), Dialed>>,
     roster: watch::Receiver<Arc<Roster>>,
@@ -77,10 +80,10 @@ impl Peers {
     pub(crate) fn new(
         acquaintances: Arc<Acquaintances>,
         config: Config,
-        dialer: Arc<dyn Dialer>,
+        (dialer, workers): (Arc<dyn Dialer>, Workers),
         roster: watch::Receiver<Arc<Roster>>,
     ) -> Self {
-        Self { acquaintances, config, dialer, channels: Mutex::default(), roster }
+        Self { acquaintances, config, workers, dialer, channels: Mutex::default(), roster }
     }
 
     /// A client of `member`, whose node is as openraft knows it or else as it was applied here.

@@ -168,7 +168,7 @@ impl Chunks<'_> {
 
     async fn read(&self, part: usize, offset: u64, bytes: usize) -> Result<bytes::Bytes, ImageError> {
         let image = Arc::clone(&self.kept.image);
-        let read = tokio::task::spawn_blocking(move || image.read(part, offset, bytes)).await;
+        let read = self.peers.workers.run(move || image.read(part, offset, bytes)).await;
         Ok(read.map_err(|error| ImageError::Interrupted(error.to_string()))??)
     }
 

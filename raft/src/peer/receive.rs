@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use engine::Workers;
 use parking_lot::Mutex;
 use proto::peer as pb;
 use tokio::{
@@ -35,15 +36,15 @@ pub(crate) struct Receiving {
     one: Arc<Semaphore>,
     /// Ends the transfer that goes on now.
     end: Mutex<CancellationToken>,
-}
-
-impl Default for Receiving {
-    fn default() -> Self {
-        Self { one: Arc::new(Semaphore::new(1)), end: Mutex::default() }
-    }
+    /// Where collectors do their work.
+    pub(super) workers: Workers,
 }
 
 impl Receiving {
+    pub(crate) fn new(workers: Workers) -> Self {
+        Self { one: Arc::new(Semaphore::new(1)), end: Mutex::default(), workers }
+    }
+
     /// Ends the transfer that goes on, and gives this one its turn, until the token is cancelled; unless the other one is
     /// being installed.
     pub(super) async fn turn(&self, patience: Duration) -> Result<(OwnedSemaphorePermit, CancellationToken), Status> {
@@ -147,7 +148,7 @@ async fn off_the_async_threads(
     mut collected: Collected,
     work: impl FnOnce(&mut dyn Collector) -> Result<(), Status> + Send + 'static,
 ) -> Result<Collected, Status> {
-    let done = tokio::task::spawn_blocking(move || {
+    let done = collected.workers.run(move || {
         work(&mut *collected.collector)?;
         Ok(collected)
     });
@@ -156,7 +157,7 @@ async fn off_the_async_threads(
 
 /// How much of each part is there already.
 pub(super) async fn held(parts: Vec<Part>, collected: Collected) -> Result<(Vec<u64>, Collected), Status> {
-    let counted = tokio::task::spawn_blocking(move || {
+    let counted = collected.workers.run(move || {
         let held = parts.iter().map(|part| collected.collector.held(part).min(part.bytes)).collect();
         (held, collected)
     });

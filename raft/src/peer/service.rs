@@ -179,7 +179,8 @@ impl Inner {
         let offer = Offer::read(offer).map_err(|refusal| refusal.status())?;
         let collector = self.driver.collect(offer.id.clone()).await;
         let collector = collector.map_err(|error| Status::internal(error.to_string()))?;
-        let (bytes, collected) = receive::held(offer.parts.clone(), Collected { collector, only }).await?;
+        let (bytes, collected) =
+            receive::held(offer.parts.clone(), Collected { collector, workers: self.receiving.workers, only }).await?;
         if held.send(pb::ImageHeld { bytes }).is_err() {
             return Err(Status::cancelled("the sender went away"));
         }

@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
 
@@ -35,13 +36,13 @@ pub(crate) struct Journal {
 /// Holds the machine at each entry with commands.
 struct Gate {
     entered: mpsc::Sender<()>,
-    passes: mpsc::Receiver<()>,
+    passes: Receiver<()>,
 }
 
 /// The test's side of a gate. Once `passes` is dropped, all may pass.
 pub(crate) struct Keeper {
     pub(crate) entered: mpsc::Receiver<()>,
-    pub(crate) passes: mpsc::Sender<()>,
+    pub(crate) passes: SyncSender<()>,
 }
 
 impl Journal {
@@ -57,7 +58,7 @@ impl Journal {
 
     pub(crate) fn held(mut self) -> (Self, Keeper) {
         let (entered, keeper_entered) = mpsc::channel(100);
-        let (keeper_passes, passes) = mpsc::channel(100);
+        let (keeper_passes, passes) = sync_channel(100);
         self.gate = Some(Gate { entered, passes });
         (self, Keeper { entered: keeper_entered, passes: keeper_passes })
     }
@@ -70,8 +71,8 @@ impl Journal {
 
     fn wait_at_gate(&mut self) {
         if let Some(gate) = &mut self.gate {
-            let _ = gate.entered.blocking_send(());
-            let _ = gate.passes.blocking_recv();
+            let _ = gate.entered.try_send(());
+            let _ = gate.passes.recv();
         }
     }
 }

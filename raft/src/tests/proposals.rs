@@ -164,7 +164,7 @@ async fn a_read_confirmed_by_others_waits_for_what_is_committed_and_not_yet_appl
     tokio::pin!(barrier);
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut barrier).await.is_err());
     assert!(journal::read(&disk.state).is_empty());
-    keeper.passes.send(()).await.unwrap();
+    keeper.passes.send(()).unwrap();
     barrier.await.unwrap();
     assert_eq!(journal::read(&disk.state), [command(0)]);
     assert_eq!(proposal.await.unwrap(), Ok((0, command(0))));

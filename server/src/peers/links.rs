@@ -2,24 +2,27 @@
 //!
 //! Owns: one channel to each member that was asked, until its addresses change.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use proto::member::peers_client::PeersClient;
-use raft::{Member, MemberId};
+use raft::{Dialer, Lane, Member, MemberId};
 use tonic::transport::Channel;
 
-use super::PeerDialer;
-
 /// The way to each member; to none where this one has nothing to prove itself by.
-#[derive(Debug)]
 pub(crate) struct Links {
-    dialer: Option<PeerDialer>,
+    dialer: Option<Arc<dyn Dialer>>,
     channels: Mutex<BTreeMap<MemberId, (Vec<String>, Channel)>>,
 }
 
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("is_open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
 impl Links {
-    pub(crate) fn new(dialer: Option<PeerDialer>) -> Self {
+    pub(crate) fn new(dialer: Option<Arc<dyn Dialer>>) -> Self {
         Self { dialer, channels: Mutex::default() }
     }
 
@@ -36,7 +39,7 @@ impl Links {
         match channels.get(&member.id) {
             Some((known, channel)) if known == addresses => Some(PeersClient::new(channel.clone())),
             _ => {
-                let channel = dialer.channel(Some(member.id), addresses);
+                let channel = dialer.dial(member.id, &member.node, Lane::Log).ok()?;
                 channels.insert(member.id, (addresses.clone(), channel.clone()));
                 Some(PeersClient::new(channel))
             }

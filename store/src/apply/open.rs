@@ -40,7 +40,7 @@ impl Store {
         let hub = WatchHub::new(Arc::clone(&current));
         let published = shared.published();
         let store = Self {
-            feed: Feed::start(hub.clone())?,
+            feed: Feed::start(hub.clone(), shared.engine.workers())?,
             hub: hub.clone(),
             revision: published.revision,
             compacted: published.compacted,

@@ -1,6 +1,6 @@
 //! From the writer to the streams.
 //!
-//! Owns: the queue between `publish` and the hub, and the thread that empties it.
+//! Owns: the queue between `publish` and the hub, and the thread that empties it; in a simulation it is a task.
 //!
 //! - `push` never waits: a full queue is dropped from there on, and every watcher reads that stretch from history.
 //! - A state that took another's place is news without revisions: every watcher reads them from its history.
@@ -11,7 +11,9 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use parking_lot::{Condvar, Mutex};
+use engine::Workers;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use types::Revision;
 
 use super::{Told, WatchHub};
@@ -20,21 +22,19 @@ use crate::{QueueLimits, StoreError};
 /// The writer's end. Dropping it ends the hub.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    queue: Arc<Queue>,
+    news: Arc<Mutex<News>>,
     limits: QueueLimits,
+    /// Rung when there is news; `None` once there will be none any more.
+    bell: Option<mpsc::Sender<()>>,
+    /// The thread, if there is one.
     dispatcher: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    state: Mutex<State>,
-    arrived: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    news: News,
-    closed: bool,
+/// Hands news to the hub.
+struct Dispatcher {
+    news: Arc<Mutex<News>>,
+    bell: mpsc::Receiver<()>,
+    hub: WatchHub,
 }
 
 /// What was published since the dispatcher looked last.
@@ -50,29 +50,33 @@ pub(super) struct News {
 
 impl Feed {
     /// Starts the dispatcher of `hub`.
-    pub(crate) fn start(hub: WatchHub) -> Result<Self, StoreError> {
-        let queue = Arc::new(Queue::default());
+    pub(crate) fn start(hub: WatchHub, workers: Workers) -> Result<Self, StoreError> {
         let limits = hub.limits().watch_feed;
-        let theirs = Arc::clone(&queue);
-        let run = move || {
-            while let Some(news) = theirs.wait() {
-                hub.dispatch(&news);
+        let (news, (ringer, bell)) = (Arc::default(), mpsc::channel(1));
+        let theirs = Dispatcher { news: Arc::clone(&news), bell, hub };
+        let dispatcher = match workers {
+            Workers::Threads => {
+                let thread = Builder::new().name("store-watch".to_owned());
+                Some(thread.spawn(move || theirs.run_blocking()).map_err(StoreError::Thread)?)
             }
-            hub.close();
+            Workers::Tasks => {
+                // It ends when the feed is dropped.
+                drop(tokio::spawn(theirs.run()));
+                None
+            }
         };
-        let dispatcher = Builder::new().name("store-watch".to_owned()).spawn(run).map_err(StoreError::Thread)?;
-        Ok(Self { queue, limits, dispatcher: Some(dispatcher) })
+        Ok(Self { news, limits, bell: Some(ringer), dispatcher })
     }
 
     /// Hands over what was published: `through` is the revision that is published now.
     pub(crate) fn push(&self, revisions: impl Iterator<Item = Told>, through: Revision) {
-        let mut state = self.queue.state.lock();
+        let mut news = self.news.lock();
         for revision in revisions {
-            state.news.add(revision, self.limits);
+            news.add(revision, self.limits);
         }
-        state.news.through = Some(through);
-        drop(state);
-        self.queue.arrived.notify_one();
+        news.through = Some(through);
+        drop(news);
+        self.ring();
     }
 
     /// Tells of all that lies after `before` up to `through`, which is published now, and which nothing is known of here.
@@ -80,11 +84,18 @@ impl Feed {
         if before == through {
             return;
         }
-        let mut state = self.queue.state.lock();
-        state.news.missed.get_or_insert(before.next());
-        state.news.through = Some(through);
-        drop(state);
-        self.queue.arrived.notify_one();
+        let mut news = self.news.lock();
+        news.missed.get_or_insert(before.next());
+        news.through = Some(through);
+        drop(news);
+        self.ring();
+    }
+
+    /// A bell that was rung and not heard yet does for this news, too.
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.try_send(()).ok();
+        }
     }
 }
 
@@ -101,24 +112,32 @@ impl News {
     }
 }
 
-impl Queue {
-    /// Waits for news; `None` once the store is gone and all is taken.
-    fn wait(&self) -> Option<News> {
-        let mut state = self.state.lock();
-        while state.news.through.is_none() {
-            if state.closed {
-                return None;
-            }
-            self.arrived.wait(&mut state);
+impl Dispatcher {
+    fn run_blocking(mut self) {
+        while self.bell.blocking_recv().is_some() {
+            self.dispatch();
         }
-        Some(std::mem::take(&mut state.news))
+        self.hub.close();
+    }
+
+    async fn run(mut self) {
+        while self.bell.recv().await.is_some() {
+            self.dispatch();
+        }
+        self.hub.close();
+    }
+
+    fn dispatch(&self) {
+        let news = std::mem::take(&mut *self.news.lock());
+        if news.through.is_some() {
+            self.hub.dispatch(&news);
+        }
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.queue.state.lock().closed = true;
-        self.queue.arrived.notify_one();
+        drop(self.bell.take());
         if let Some(dispatcher) = self.dispatcher.take()
             && dispatcher.join().is_err()
         {

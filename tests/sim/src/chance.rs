@@ -1,0 +1,157 @@
+//! Where a run has its chance from: of its seed alone.
+//!
+//! Owns: the random bytes and the wall clock of the thread that a run has for itself.
+//!
+//! - Random bytes of the operating system are asked for beneath everybody: by the standard library for the order of its hash
+//!   maps, by tokio for the fairness of `select!`, by `rand` for its generators. So it is there that they are replaced, by
+//!   functions of the names that the C library's have: a program's own are linked in their place.
+//! - Other threads get what the system gives.
+//! - The wall clock says nothing of how long something took: it may be set while a run goes on.
+
+use std::{
+    cell::Cell,
+    ffi::{c_int, c_uint, c_void},
+    fs::File,
+    io::Read,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime as real_clock};
+
+/// What a run's wall clock shows at its beginning, seconds since 1970.
+const EPOCH_SECONDS: i64 = 1_800_000_000;
+
+thread_local! {
+    /// Of the next random bytes; `None` on a thread without a run.
+    static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    /// What the wall clock shows.
+    static WALL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// How far somebody has set it.
+    static SET_BY_SECONDS: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Gives this thread to a run. What it drew before counts too, so it should be new.
+pub(crate) fn begin(seed: u64) {
+    STATE.set(Some(seed));
+    WALL.set(Duration::ZERO);
+    SET_BY_SECONDS.set(0);
+}
+
+/// Moves the wall clock on to so long after the run's beginning.
+pub(crate) fn wall_clock_at(elapsed: Duration) {
+    WALL.set(elapsed);
+}
+
+/// Sets the wall clock, forward or back, for good.
+pub(crate) fn set_wall_clock_by(seconds: i64) {
+    SET_BY_SECONDS.set(SET_BY_SECONDS.get() + seconds);
+}
+
+/// `SplitMix64`: one number after another, each of 2^64 once.
+fn next(state: u64) -> (u64, u64) {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (state, mixed ^ (mixed >> 31))
+}
+
+fn fill(bytes: &mut [u8]) -> bool {
+    let Some(mut state) = STATE.get() else {
+        return File::open("/dev/urandom").and_then(|mut system| system.read_exact(bytes)).is_ok();
+    };
+    for chunk in bytes.chunks_mut(8) {
+        let number;
+        (state, number) = next(state);
+        chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+    }
+    STATE.set(Some(state));
+    true
+}
+
+/// getrandom(2).
+#[expect(unsafe_code, reason = "it has the name and the shape of the C library's, which it replaces")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, _flags: c_uint) -> isize {
+    if buffer.is_null() {
+        return -1;
+    }
+    // SAFETY: the caller gives a buffer of this length to be filled, which zeroing makes a slice of initialized bytes.
+    let bytes = unsafe {
+        buffer.cast::<u8>().write_bytes(0, length);
+        std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length)
+    };
+    if fill(bytes) { isize::try_from(length).unwrap_or(isize::MAX) } else { -1 }
+}
+
+/// `struct timespec` of 64-bit Linux.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// `clock_gettime(2)`.
+#[expect(unsafe_code, reason = "it has the name and the shape of the C library's, which it replaces")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
+    let shown = match clock {
+        0 if STATE.get().is_some() => wall_clock(),
+        0 => real(ClockId::Realtime),
+        1 => real(ClockId::Monotonic),
+        2 => real(ClockId::ProcessCPUTime),
+        3 => real(ClockId::ThreadCPUTime),
+        5 => real(ClockId::RealtimeCoarse),
+        6 => real(ClockId::MonotonicCoarse),
+        _ => return -1,
+    };
+    // SAFETY: the caller gives a place for the time to be written to.
+    unsafe { time.write(shown) };
+    0
+}
+
+fn wall_clock() -> Timespec {
+    let now = WALL.get();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    Timespec { seconds: EPOCH_SECONDS + seconds + SET_BY_SECONDS.get(), nanoseconds: i64::from(now.subsec_nanos()) }
+}
+
+fn real(clock: ClockId) -> Timespec {
+    let now = real_clock(clock);
+    Timespec { seconds: now.tv_sec, nanoseconds: now.tv_nsec }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        hash::{BuildHasher, RandomState},
+        thread,
+        time::{SystemTime, UNIX_EPOCH},
+    };
+
+    use super::*;
+
+    fn drawn(seed: u64) -> (u64, u64, Duration) {
+        let draw = move || {
+            begin(seed);
+            wall_clock_at(Duration::from_secs(7));
+            set_wall_clock_by(-3_600);
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+            (RandomState::new().hash_one("a key"), rand::random(), wall)
+        };
+        thread::spawn(draw).join().expect("no panic")
+    }
+
+    #[test]
+    fn a_thread_of_a_run_draws_what_its_seed_says() {
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!((drawn(1).0, drawn(1).1), (drawn(2).0, drawn(2).1));
+        assert_eq!(drawn(1).2, Duration::from_secs(1_800_000_007 - 3_600));
+    }
+
+    #[test]
+    fn another_thread_draws_what_the_system_gives() {
+        let draw = || thread::spawn(rand::random::<u64>).join().expect("no panic");
+        assert_ne!(draw(), draw());
+        assert_ne!(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() / 86_400, 20_833);
+    }
+}
