@@ -8,7 +8,7 @@
 //! - Members are whole: server, store and raft as they are in production, over their own gRPC. Clients are `client`'s. What
 //!   is not real is beneath them: TCP and TLS, RocksDB, threads, and the certificates by which members know each other.
 //! - Nothing is left to chance but by the seed: a run is repeated to the nanosecond (`tests/seeds.rs` makes sure).
-//! - First there is trouble, as the seed's [`Plan`] says; then there is none, and within a minute everybody has to serve.
+//! - First there is trouble, as the seed's `Plan` says; then there is none, and within a minute everybody has to serve.
 //! - The harness is proven by bugs that are planted in the rooms under the feature `planted` (`tests/planted.rs`): each of
 //!   them must be found.
 
