@@ -2,11 +2,11 @@
 
 mod parts;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use engine::Engine;
-use openraft::{Instant as _, async_runtime::watch::WatchReceiver};
+use openraft::{Instant as _, async_runtime::watch::WatchReceiver, metrics::RaftMetrics};
 use proto::peer::peer_server::{Peer, PeerServer};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::{
@@ -30,7 +30,7 @@ use crate::{
     read::{Reader, Rounds},
     standing::{Standing, watch_leadership},
     threads::Threads,
-    types::{LogId, Openraft},
+    types::{LogId, Openraft, Types},
 };
 
 /// A member of a cluster. Clones share it; when the last one is dropped it stops as if it had crashed, so call
@@ -46,6 +46,7 @@ struct Inner<M: Machine> {
     roster: watch::Receiver<Arc<Roster>>,
     leadership: watch::Receiver<Leadership>,
     standing: Arc<Standing>,
+    election_timeout: Duration,
     changes: Arc<Changes>,
     contacts: Contacts,
     service: Service,
@@ -63,6 +64,20 @@ struct Running {
     packer: tokio::task::JoinHandle<()>,
     threads: Threads,
     log: Closed,
+}
+
+impl<M: Machine> Inner<M> {
+    /// Whether `leader`, the last that this member knows of, is one still: a leader by the answers of a quorum, another
+    /// member by having called it. openraft keeps a leader's name until it hears of the next.
+    fn is_in_touch(&self, leader: u64, metrics: &RaftMetrics<Types>) -> bool {
+        // An election begins after one timeout, or up to two.
+        let lately = self.election_timeout * 2;
+        if leader != self.member.0 {
+            return self.standing.has_heard(metrics.current_term, lately);
+        }
+        let is_alone = metrics.membership_config.voter_ids().all(|voter| voter == leader);
+        is_alone || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < lately)
+    }
 }
 
 impl<M: Machine> Clone for Raft<M> {
@@ -148,7 +163,7 @@ impl<M: Machine> Raft<M> {
         tasks.spawn(duties.run(stop.clone()));
         tasks.close();
 
-        let member = config.member;
+        let (member, election_timeout) = (config.member, config.election_timeout);
         let service = Service::new(peer::Inner {
             config,
             raft: openraft.clone(),
@@ -158,6 +173,7 @@ impl<M: Machine> Raft<M> {
             changes: Arc::clone(&changes),
             leadership: leadership.clone(),
             applied: applied.clone(),
+            standing: Arc::clone(&standing),
             receiving: Receiving::new(peers.workers),
         });
         let running = Mutex::new(Some(Running { packer, threads, log }));
@@ -171,6 +187,7 @@ impl<M: Machine> Raft<M> {
             roster,
             leadership,
             standing,
+            election_timeout,
             changes,
             contacts,
             service,
@@ -240,7 +257,7 @@ impl<M: Machine> Raft<M> {
         let commit_index = metrics.local_committed.map_or(0, |committed| committed.index).max(applied_index);
         Status {
             member: self.0.member,
-            leader: metrics.current_leader.map(MemberId),
+            leader: metrics.current_leader.filter(|leader| self.0.is_in_touch(*leader, &metrics)).map(MemberId),
             term: metrics.current_term,
             log_index: metrics.last_log_index.unwrap_or(0).max(commit_index),
             commit_index,

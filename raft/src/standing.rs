@@ -1,14 +1,18 @@
 //! Where a member stands: who leads, and whether it has anybody beside it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use openraft::{
     ServerState, async_runtime::watch::WatchReceiver, errors::Fatal as OpenraftFatal, metrics::RaftServerMetrics,
 };
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
@@ -29,6 +33,8 @@ pub(crate) struct Standing {
     is_learner: AtomicBool,
     /// Changes of the voters that this member is making. It takes nothing for granted meanwhile.
     changes: AtomicU64,
+    /// When a leader was heard last, and of which term.
+    heard: Mutex<Option<(u64, Instant)>>,
 }
 
 /// Held by whoever is changing the voters.
@@ -43,7 +49,7 @@ impl Drop for Changing<'_> {
 impl Standing {
     pub(crate) fn new(member: MemberId) -> Self {
         let (term, leads_alone, changes) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
-        Self { member, term, leads_alone, is_learner: AtomicBool::new(false), changes }
+        Self { member, term, leads_alone, is_learner: AtomicBool::new(false), changes, heard: Mutex::default() }
     }
 
     pub(crate) fn member(&self) -> MemberId {
@@ -60,6 +66,19 @@ impl Standing {
 
     pub(crate) fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// The leader of `term` has just sent something.
+    pub(crate) fn hear(&self, term: u64) {
+        let mut heard = self.heard.lock();
+        if heard.is_none_or(|(latest, _)| latest <= term) {
+            *heard = Some((term, Instant::now()));
+        }
+    }
+
+    /// Whether the leader of `term` was heard so lately.
+    pub(crate) fn has_heard(&self, term: u64, lately: Duration) -> bool {
+        self.heard.lock().is_some_and(|(of, at)| of == term && at.elapsed() < lately)
     }
 
     /// From here until the guard is dropped, and for as long as there are other voters then, this member asks others

@@ -9,7 +9,8 @@ use crate::MemberId;
 pub struct Status {
     /// This member.
     pub member: MemberId,
-    /// Who leads, as far as this member knows.
+    /// Who leads, as far as this member knows: nobody, when two election timeouts have passed without a word of the
+    /// leader, or, if it leads itself, of a quorum.
     pub leader: Option<MemberId>,
     /// The term that this member is in.
     pub term: u64,

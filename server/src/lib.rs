@@ -28,6 +28,7 @@ mod ids;
 mod joining;
 mod kv;
 mod lease;
+mod led;
 mod ledger;
 mod lock;
 mod machine;

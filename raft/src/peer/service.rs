@@ -22,6 +22,7 @@ use crate::{
     codec,
     propose::is_refusal,
     read::Reader,
+    standing::Standing,
     types::{Collected, LogId, Openraft, Proposal},
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) changes: Arc<Changes>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) applied: watch::Receiver<Option<LogId>>,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) receiving: Receiving,
 }
 
@@ -242,6 +244,8 @@ impl Peer for Service {
         let sender = self.0.admit(shown, opening.header.as_ref()).await?;
         let (fault, faults) = oneshot::channel();
         let requests = appended(sender, requests, fault);
+        let standing = Arc::clone(&self.0.standing);
+        let requests = requests.inspect(move |request| standing.hear(request.vote.leader_id.term));
         let outcomes = self.0.raft.stream_append(requests).map(|outcome| match outcome {
             Ok(result) => Ok(wire::append_result_out(&result)),
             Err(fatal) => Err(stopped(fatal)),
@@ -256,6 +260,7 @@ impl Peer for Service {
         let sender = self.0.admit(shown, request.header.as_ref()).await?;
         Inner::own_vote(sender, request.vote.as_ref())?;
         let request = wire::append_in(request).map_err(senseless)?;
+        self.0.standing.hear(request.vote.leader_id.term);
         let mut outcome = Box::pin(self.0.raft.stream_append(futures_util::stream::once(async { request })));
         match outcome.next().await {
             Some(Ok(result)) => Ok(Response::new(wire::append_result_out(&result))),

@@ -95,6 +95,26 @@ async fn a_leader_that_is_cut_off_answers_nothing_and_loses_nothing_that_was_ack
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nobody_is_named_as_leader() {
+    let cluster = Cluster::found(3).await;
+    let leader = cluster.leader().await;
+    let named = |member| cluster.raft(member).status().leader;
+    for member in 1..=3 {
+        cluster.until("a leader's name", || (named(member) == Some(MemberId(leader))).then_some(())).await;
+        cluster.net.isolate(member, 1..=3);
+    }
+    for member in 1..=3 {
+        cluster.until("nobody's name", || named(member).is_none().then_some(())).await;
+    }
+    cluster.net.heal();
+    let leader = cluster.leader().await;
+    for member in 1..=3 {
+        cluster.until("a leader's name", || (named(member) == Some(MemberId(leader))).then_some(())).await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_command_is_applied_twice_however_the_leaders_change() {
     let cluster = Cluster::found(3).await;
     let mut callers = JoinSet::new();

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     core::Core,
+    led::{self, Led},
     status::{auth_refused, no_leader, not_for_learners},
 };
 
@@ -162,18 +163,46 @@ pub(crate) struct Gated<S> {
     service: S,
 }
 
-/// Set by clients that would rather be told than wait while nobody leads. Source: etcd `rpctypes.MetadataRequireLeaderKey`.
-const LEADER_FIELD: &str = "hasleader";
-
-impl<S> Gated<S> {
+impl<S> Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answering>
+        + Clone
+        + Send
+        + 'static,
+{
     /// Why a request is not looked at by this member now, whoever asks.
     fn refusal(&self, request: &Request<Body>) -> Option<Status> {
         let raft = &self.core.raft;
         if raft.is_learner() && !rules::is_for_learners(request.uri().path()) {
             return Some(not_for_learners());
         }
-        let wants_leader = request.headers().get(LEADER_FIELD).is_some_and(|value| value == "true");
-        (wants_leader && raft.status().leader.is_none()).then(no_leader)
+        (led::is_wanted(request) && raft.status().leader.is_none()).then(no_leader)
+    }
+
+    /// Lets a client's request through that may pass.
+    fn let_through(&mut self, mut request: Request<Body>) -> Answering {
+        // Nobody else may have put a caller there.
+        request.extensions_mut().remove::<Caller>();
+        let credential = Credential::of(&mut request, self.core.auth.certificates_count);
+        if !self.core.view.auth_is_enabled() {
+            if credential.is_some() {
+                request.extensions_mut().insert(Caller::Client { actor: Actor::Nobody, credential });
+            }
+            return self.service.call(request);
+        }
+        // The service that was polled is called; its clone is polled again.
+        let mut service = self.service.clone();
+        std::mem::swap(&mut service, &mut self.service);
+        let core = Arc::clone(&self.core);
+        Box::pin(async move {
+            match core.admit(rules::of(request.uri().path()), credential).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    service.call(request).await
+                }
+                Err(status) => Ok(status.into_http()),
+            }
+        })
     }
 }
 
@@ -204,27 +233,13 @@ where
         if let Some(refusal) = self.refusal(&request) {
             return Box::pin(async move { Ok(refusal.into_http()) });
         }
-        // Nobody else may have put a caller there.
-        request.extensions_mut().remove::<Caller>();
-        let credential = Credential::of(&mut request, self.core.auth.certificates_count);
-        if !self.core.view.auth_is_enabled() {
-            if credential.is_some() {
-                request.extensions_mut().insert(Caller::Client { actor: Actor::Nobody, credential });
-            }
-            return self.service.call(request);
+        if !led::is_wanted(&request) {
+            return self.let_through(request);
         }
-        // The service that was polled is called; its clone is polled again.
-        let mut service = self.service.clone();
-        std::mem::swap(&mut service, &mut self.service);
-        let core = Arc::clone(&self.core);
+        let (core, answering) = (Arc::clone(&self.core), self.let_through(request));
         Box::pin(async move {
-            match core.admit(rules::of(request.uri().path()), credential).await {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    service.call(request).await
-                }
-                Err(status) => Ok(status.into_http()),
-            }
+            let response = answering.await?;
+            Ok(response.map(|body| Body::new(Led::new(body, core))))
         })
     }
 }
