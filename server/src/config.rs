@@ -14,6 +14,8 @@ pub enum Founding {
     Among(Vec<Founder>),
     /// It was added to a running cluster, which these belong to.
     Existing(Vec<Founder>),
+    /// It refuses: it is a member of a cluster that is there, and must have lost its disk.
+    Never,
 }
 
 /// A member as etcd's `--initial-cluster` names it.

@@ -111,6 +111,17 @@ pub enum ServerError {
         /// Whose they should be.
         ours: TrustDomain,
     },
+    /// A member of a cluster that is there has nothing on its disk.
+    #[error(
+        "the data directory {} is nobody's, and this member's cluster is there already: is a disk not mounted? \
+         Make a new member by 'meshstore cluster join' ('meshstore cluster add' prints the line; for one whose disk is \
+         lost, 'meshstore cluster replace' does), or name the others by --initial-cluster",
+        .path.display()
+    )]
+    NobodysDirectory {
+        /// Which one.
+        path: PathBuf,
+    },
     /// Members speak TLS alone.
     #[error("a cluster of several members needs certificates that its members know one another by")]
     NoPeerCertificates,

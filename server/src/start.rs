@@ -67,6 +67,7 @@ async fn become_somebody(config: &Config) -> Result<Identity, ServerError> {
             let Introduced { cluster, member } = introduce(&PeerSecurity::Files(files), &urls, &others).await?;
             Identity::joiner(cluster, member, name, urls)
         }
+        Founding::Never => return Err(ServerError::NobodysDirectory { path: config.data_dir.clone() }),
     };
     identity.save(&config.data_dir)?;
     info!(cluster = %identity.cluster(), member = %identity.member(), "made a member's data directory");

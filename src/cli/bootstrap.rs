@@ -68,7 +68,7 @@ impl Args {
         writeln!(
             io::stderr(),
             "\nStart this member, so that others reach it:\n  meshstore server --data-dir {data_dir} \
-             --listen-mesh-addr {endpoint}\nThen, on the next host (the invitation is good once, for a day):"
+             --listen-mesh-addr {endpoint} --initial-cluster-state existing\nThen, on the next host (the invitation is good once, for a day):"
         )?;
         for (name, token) in &done.invitations {
             let authority = done.authority.to_string();

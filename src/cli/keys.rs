@@ -44,10 +44,10 @@ pub(crate) struct GetRequest {
     #[arg(long)]
     from_key: bool,
     /// Most keys to print; 0 is all
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    limit: u32,
+    #[arg(long, value_name = "COUNT", default_value_t = 0, allow_negative_numbers = true)]
+    limit: i64,
     /// The revision to read at; 0 is the latest
-    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    #[arg(long, value_name = "REVISION", default_value_t = 0, allow_negative_numbers = true)]
     rev: i64,
     /// What to sort by
     #[arg(long, value_enum, ignore_case = true)]
@@ -116,7 +116,7 @@ impl GetRequest {
         };
         let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)?;
         Ok(Get {
-            limit: Some(self.limit).filter(|&limit| limit > 0),
+            limit: (self.limit > 0).then(|| u32::try_from(self.limit).unwrap_or(u32::MAX)),
             revision: revision(self.rev)?,
             sort,
             serializable: self.consistency == Consistency::Serializable,
@@ -223,6 +223,11 @@ impl KeyVerb for PutArgs {
         let put = self.request.read(|| {
             let mut value = Vec::new();
             std::io::stdin().lock().read_to_end(&mut value)?;
+            if value.is_empty() {
+                // More likely what should have written it has failed.
+                let failure = Failure::bad_args("neither an argument nor standard input says what to put");
+                return Err(failure.next("put an empty value by: put KEY ''"));
+            }
             Ok(value)
         })?;
         let response = session.client()?.put(put).await?;
@@ -256,6 +261,9 @@ pub(crate) struct DelRequest {
     /// KEY and all that follow
     #[arg(long)]
     from_key: bool,
+    /// A range is meant: without RANGE_END nothing is deleted
+    #[arg(long)]
+    range: bool,
     /// Print what the keys were
     #[arg(long)]
     prev_kv: bool,
@@ -263,6 +271,9 @@ pub(crate) struct DelRequest {
 
 impl DelRequest {
     pub(crate) fn read(&self) -> Result<Delete, Failure> {
+        if self.range && self.range_end.is_none() {
+            return Err(Failure::bad_args("`--range` needs the end of the range after the key"));
+        }
         let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)?;
         Ok(Delete { range, prev_kv: self.prev_kv })
     }

@@ -4,8 +4,10 @@ use super::failure::Failure;
 use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Libraries that tell at `info` what is of no use to an operator; said before the user's filter, which overrules it.
-const LIBRARIES: &str = "openraft=warn";
+/// Libraries that tell at `info` what is of no use to an operator, or warn of it at every heartbeat; said before the
+/// user's filter, which overrules it.
+const LIBRARIES: &str = "openraft=warn,openraft::core::heartbeat=error";
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// What is logged, and how.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,6 +55,11 @@ impl Logging {
             "dpanic" | "panic" | "fatal" => "error",
             level => level,
         };
+        // A word that is no level would be taken for the name of a room, and silence all others.
+        if let Some(word) = level.split(',').find(|word| !word.contains(['=', '[']) && !LEVELS.contains(word)) {
+            let failure = Failure::bad_args(format!("--log-level: {word:?} is no level"));
+            return Err(failure.next(format!("say one of {}, or a filter such as info,raft=debug", LEVELS.join(", "))));
+        }
         EnvFilter::try_new(format!("{LIBRARIES},{level}"))
             .map_err(|error| Failure::bad_args(format!("--log-level {:?}: {error}", self.log_level)))
     }
@@ -64,7 +71,14 @@ mod tests {
 
     #[test]
     fn a_level_is_a_word_or_a_filter() {
-        for (level, valid) in [("info", true), ("fatal", true), ("info,raft=debug", true), ("raft=loud", false)] {
+        for (level, valid) in [
+            ("info", true),
+            ("fatal", true),
+            ("info,raft=debug", true),
+            ("raft=loud", false),
+            ("inf", false),
+            ("raft=debug,warning", false),
+        ] {
             let logging = Logging { log_level: level.into(), log_format: LogFormat::Text };
             assert_eq!(logging.filter().is_ok(), valid, "{level}");
         }

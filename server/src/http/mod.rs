@@ -99,7 +99,8 @@ impl HttpFace {
         if !is_known(&path) {
             return reply::not_found();
         }
-        if request.method() != Method::GET {
+        // hyper leaves the body of an answer to HEAD away.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return reply::only_get();
         }
         let query = request.uri().query().unwrap_or_default();

@@ -96,7 +96,9 @@ impl JoinArgs {
         let (data_dir, name) = (self.data_dir.display(), &self.name);
         let vote = if answer.learner { "follows without a vote" } else { "gets its vote when it has caught up" };
         writeln!(io::stdout(), "{name} is member {} of cluster {}, and {vote}", joined.member, joined.cluster)?;
-        Ok(writeln!(io::stderr(), "start it by: meshstore server --data-dir {data_dir}")?)
+        // It must never found a cluster of its own, not even on an empty disk.
+        let start = format!("meshstore server --data-dir {data_dir} --initial-cluster-state existing");
+        Ok(writeln!(io::stderr(), "start it by: {start}")?)
     }
 
     fn client(&self) -> Result<Client, Failure> {

@@ -15,7 +15,7 @@ pub(super) struct FoundingFlags {
     #[arg(long, value_name = "NAME=URL,…", value_delimiter = ',', env = variable("initial-cluster"))]
     initial_cluster: Option<Vec<String>>,
     /// Whether they form the cluster, or it runs already and has this member added; a data directory that is a member's
-    /// goes on as that [default: new]
+    /// goes on as that, and existing without --initial-cluster demands one [default: new]
     #[arg(long, value_enum, env = variable("initial-cluster-state"))]
     initial_cluster_state: Option<State>,
     /// Most learners that are to stay learners [default: 1]
@@ -41,6 +41,9 @@ impl FoundingFlags {
     fn founding(&self, member: &server::Config) -> Result<Founding, Failure> {
         let named = founders(self.initial_cluster.iter().flatten().filter(|one| !one.is_empty()))?;
         let is_existing = self.initial_cluster_state == Some(State::Existing);
+        if named.is_empty() && is_existing {
+            return Ok(Founding::Never);
+        }
         if named.is_empty() {
             // etcd's own default cluster is the member alone, which nothing can be added to.
             return Ok(Founding::Alone);

@@ -99,6 +99,8 @@ fn a_cluster_is_formed_or_joined_as_etcd_does() {
     assert_eq!((formed.listen_peers, formed.demands_peer_port), (vec!["10.0.0.1:2380".parse().unwrap()], false));
     let joined = resolved(&with(&["--initial-cluster", two, "--initial-cluster-state", "existing"])).unwrap();
     assert!(matches!(joined.member.founding, server::Founding::Existing(_)));
+    let made = resolved(&["--initial-cluster-state", "existing"]).unwrap();
+    assert_eq!(made.member.founding, server::Founding::Never);
     for (cluster, told) in [
         ("b=https://10.0.0.2:2380", "does not name this member"),
         ("a=https://10.0.0.9:2380", "initial-advertise-peer-urls says"),
