@@ -1,5 +1,6 @@
 //! Clusters of real processes: formed, grown, broken and shrunk.
 
+mod abandoned;
 mod book;
 mod formed;
 mod grown;

@@ -274,7 +274,9 @@ async fn probes_are_answered_as_etcd_does() {
     for path in ["/health", "/version", "/livez", "/readyz/data_corruption"] {
         let answer = http.post(path, "").await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (405, "Method Not Allowed\n"), "{path}");
-        assert_eq!(answer.headers["allow"], "GET", "{path}");
+        assert_eq!(answer.headers["allow"], "GET, HEAD", "{path}");
+        let head = http.ask(Method::HEAD, path, &[], "").await;
+        assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""), "{path}");
     }
     let verbose = http.get("/readyz?verbose&exclude=linearizable_read").await.text;
     let mut checks: Vec<_> = verbose.lines().collect();

@@ -12,6 +12,9 @@ use tokio::process::Command;
 
 use super::{MESHSTORE, Process, eventually, free_port, listening};
 
+/// How `cluster bootstrap` and `cluster join` have a member started.
+const EXISTING: &str = "--initial-cluster-state=existing";
+
 /// The members, in the order in which they came.
 pub(crate) struct Cluster {
     members: Vec<Member>,
@@ -62,7 +65,7 @@ impl Cluster {
     /// One member, founded by `cluster bootstrap`, on which the others join.
     pub(crate) async fn bootstrap() -> Self {
         let mut cluster = Self { members: Vec::new(), folder: tempfile::tempdir().unwrap() };
-        let member = Member::new(cluster.folder.path(), "a", &[]);
+        let member = Member::new(cluster.folder.path(), "a", &[EXISTING.to_owned()]);
         let credentials = cluster.path("credentials");
         let (url, mesh) = (member.peer_url(), member.mesh.to_string());
         let words = ["cluster", "bootstrap", "--data-dir", member.data_dir(), "--credentials-dir", &credentials];
@@ -151,7 +154,7 @@ impl Cluster {
 
     /// Joins by a printed line, and starts; gives the new member's place.
     pub(crate) async fn join(&mut self, line: &str, name: &str) -> Result<usize, String> {
-        let member = Member::new(self.folder.path(), name, &[]);
+        let member = Member::new(self.folder.path(), name, &[EXISTING.to_owned()]);
         self.join_as(line, &member).await?;
         self.members.push(member);
         let at = self.members.len() - 1;

@@ -39,7 +39,7 @@ pub(super) fn not_found() -> Response<Body> {
 /// The path is there, but only to be read.
 pub(super) fn only_get() -> Response<Body> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
 
