@@ -54,7 +54,7 @@ impl http_body::Body for Led {
             self.leaderless = if is_led { 0 } else { self.leaderless + 1 };
             if self.leaderless == LOOKS_MAX {
                 self.body = Body::empty();
-                return Poll::Ready(Some(trailers(no_leader())));
+                return Poll::Ready(Some(trailers(&no_leader())));
             }
         }
         Pin::new(&mut self.body).poll_frame(cx)
@@ -65,7 +65,7 @@ impl http_body::Body for Led {
     }
 }
 
-fn trailers(status: Status) -> Result<Frame<Bytes>, Status> {
+fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
     let mut trailers = HeaderMap::new();
     status.add_header(&mut trailers)?;
     Ok(Frame::trailers(trailers))
