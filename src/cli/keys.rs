@@ -250,6 +250,7 @@ pub(crate) struct DelArgs {
 
 /// What to delete; also in a transaction.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of etcdctl's")]
 pub(crate) struct DelRequest {
     /// The key, or the first of a range
     key: String,
@@ -261,7 +262,7 @@ pub(crate) struct DelRequest {
     /// KEY and all that follow
     #[arg(long)]
     from_key: bool,
-    /// A range is meant: without RANGE_END nothing is deleted
+    /// A range is meant: without its end nothing is deleted
     #[arg(long)]
     range: bool,
     /// Print what the keys were
