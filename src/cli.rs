@@ -137,6 +137,7 @@ enum Cluster {
     Join(Box<cluster::JoinArgs>),
     #[command(visible_alias = "status")]
     Members(Box<cluster::ReportArgs>),
+    Probe(Box<cluster::ProbeArgs>),
     Add(Box<cluster::AddArgs>),
     Promote(Box<cluster::PromoteArgs>),
     Remove(Box<cluster::RemoveArgs>),
@@ -279,6 +280,7 @@ async fn execute_on_cluster(verb: Cluster, before: Flags) -> Result<(), Failure>
         Cluster::Join(arguments) => arguments.run().await,
         Cluster::Add(arguments) => arguments.run().await,
         Cluster::Members(verb) => in_session(*verb, before).await,
+        Cluster::Probe(verb) => in_session(*verb, before).await,
         Cluster::Promote(verb) => in_session(*verb, before).await,
         Cluster::Remove(verb) => in_session(*verb, before).await,
         Cluster::Replace(verb) => in_session(*verb, before).await,

@@ -48,6 +48,7 @@ mod session;
 mod snapshot;
 mod transport;
 mod txn;
+mod upgrade;
 mod watch;
 
 pub use auth::{AuthStatusResponse, NamesResponse, Permission, PermissionKind, RoleGetResponse};
@@ -67,6 +68,7 @@ pub use session::Session;
 pub use snapshot::Snapshot;
 pub use tonic::Code;
 pub use txn::{Compare, CompareTarget, Comparison, Op, OpResponse, Txn, TxnResponse};
+pub use upgrade::{Probed, Versions};
 pub use watch::{Event, EventFilter, Progress, Watch, WatchBatch, WatchOptions};
 
 use tonic::{service::Routes, transport::Channel};

@@ -69,3 +69,7 @@ generated!(
     /// How a cluster grows, and what its members ask one another beside the log.
     member = "meshstore.member.v1.rs"
 );
+generated!(
+    /// Which releases the members run.
+    upgrade = "meshstore.upgrade.v1.rs"
+);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "etcd/auth.proto",
     "etcd/election.proto",
     "etcd/kv.proto",
@@ -15,6 +15,7 @@ const FILES: [&str; 10] = [
     "meshstore/member.proto",
     "meshstore/mesh.proto",
     "meshstore/peer.proto",
+    "meshstore/upgrade.proto",
 ];
 
 /// What [`proto::ETCD_DESCRIPTORS`] describes.

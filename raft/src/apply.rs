@@ -25,12 +25,14 @@ use openraft::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
+use types::Release;
 
 use crate::{
     Collector, Committed, Config, Image, Machine, MachineError, ProposeError, RaftError,
     codec::{self, Record, payload_bytes},
     fatal::Fatal,
     node::Roster,
+    release::check_age,
     threads::Idle,
     types::{Collected, Entry, LogId, Snapshot, SnapshotMeta, State, StoredMembership, Tag, Types},
     waiters::Waiters,
@@ -107,6 +109,8 @@ pub(crate) struct Applier<M: Machine> {
     waiters: Arc<Waiters<M::Answer>>,
     applied: watch::Sender<Option<LogId>>,
     roster: watch::Sender<Arc<Roster>>,
+    version: watch::Sender<Option<Release>>,
+    release: Release,
     fatal: Fatal,
 }
 
@@ -116,6 +120,8 @@ pub(crate) struct Progress {
     pub(crate) applied: watch::Receiver<Option<LogId>>,
     /// The members as of there.
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
+    /// The cluster's version as of there.
+    pub(crate) version: watch::Receiver<Option<Release>>,
 }
 
 /// The driver, the thread's body, and what is seen of it.
@@ -129,6 +135,7 @@ pub(crate) fn driver<M: Machine>(
     let (sender, requests) = mpsc::channel(REQUESTS_MAX);
     let (applied, position) = watch::channel(record.applied);
     let (roster, members) = watch::channel(Arc::new(record.roster.clone()));
+    let (version, agreed) = watch::channel(machine.version());
     let image_entries_max = config.snapshot_every_entries.saturating_mul(10).saturating_add(config.catch_up_entries);
     let thread = Applier {
         machine,
@@ -140,9 +147,11 @@ pub(crate) fn driver<M: Machine>(
         waiters,
         applied,
         roster,
+        version,
+        release: config.release,
         fatal,
     };
-    (Driver(sender), thread, Progress { applied: position, roster: members })
+    (Driver(sender), thread, Progress { applied: position, roster: members, version: agreed })
 }
 
 impl<M: Machine> Applier<M> {
@@ -198,6 +207,7 @@ impl<M: Machine> Applier<M> {
         }
         let expected: Vec<usize> = committed.iter().map(|entry| entry.commands.len()).collect();
         let answers = self.machine.apply(committed, codec::encode_record(&self.record))?;
+        self.check_version()?;
         if !answers.iter().map(Vec::len).eq(expected) {
             return Err(MachineError::new("it did not give one answer for each command").into());
         }
@@ -224,7 +234,14 @@ impl<M: Machine> Applier<M> {
             }
             changed
         });
+        let version = self.machine.version();
+        self.version.send_if_modified(|before| std::mem::replace(before, version) != version);
         self.applied.send_replace(self.record.applied)
+    }
+
+    /// Whether what is applied is for this member's release.
+    fn check_version(&self) -> Result<(), RaftError> {
+        self.machine.version().map_or(Ok(()), |version| check_age(self.release, version))
     }
 
     /// Moves the record past `entry`, and gives what the machine is to see of it.
@@ -301,6 +318,7 @@ impl<M: Machine> Applier<M> {
             let reason = format!("it holds {:?}, but {:?} was offered", record.applied, meta.last_log_id);
             return Err(RaftError::Corrupt { what: "image".to_owned(), reason });
         }
+        self.check_version()?;
         info!(index = record.applied.map_or(0, |applied| applied.index), "image installed");
         self.record = record;
         self.snapshot = Some(meta.clone());
@@ -325,11 +343,7 @@ impl<M: Machine> Drop for Applier<M> {
 /// What the machine has applied, according to the record it stored.
 pub(crate) fn read_record<M: Machine>(machine: &M) -> Result<Record, RaftError> {
     let Some(bytes) = machine.record()? else { return Ok(Record::default()) };
-    let corrupt = |reason: codec::Damage| RaftError::Corrupt {
-        what: "state machine's record".to_owned(),
-        reason: reason.to_string(),
-    };
-    codec::decode_record(bytes).map_err(corrupt)
+    codec::decode_record(bytes).map_err(|damage| damage.of("state machine's record"))
 }
 
 impl Driver {

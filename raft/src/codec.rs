@@ -4,7 +4,7 @@
 //!       version of any library.
 //!
 //! - A record is a format byte, its fields, and a CRC-32 of both; integers are big-endian.
-//! - Every older format is read. Format 1 had no names and URLs of members, no removed members and no incarnation.
+//! - Every older format is read, and a later one is told from damage: its checksum is right. Format 1 had no names and URLs of members, no removed members and no incarnation.
 //! - Whatever bytes are read, the outcome is a value that encodes to them again, or an error; never a panic, and never
 //!   an allocation larger than the bytes themselves justify.
 
@@ -17,11 +17,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::EntryPayload;
 
 use crate::{
+    RaftError,
     node::{Node, Roster},
     types::{Entry, LogId, Membership, Proposal, StoredMembership, Tag, Vote, log_id},
 };
 
-/// The format that is written. A reader refuses what it does not know.
+/// The format that is written, since release 0.1. A reader refuses what it does not know: a further format is read by one
+/// release, and written by the next.
 pub(crate) const FORMAT: u8 = 2;
 const CRC_BYTES: usize = size_of::<u32>();
 
@@ -38,6 +40,25 @@ pub(crate) enum Damage {
     Value(&'static str),
     #[error("it is longer than its fields")]
     Long,
+}
+
+impl Damage {
+    /// Whether nothing is wrong but that a later release has written it; in which format.
+    pub(crate) fn later(self) -> Option<u8> {
+        match self {
+            Self::Format(format) if format > FORMAT => Some(format),
+            _ => None,
+        }
+    }
+
+    /// Why this member cannot go on with what it read.
+    pub(crate) fn of(self, what: impl Into<String>) -> RaftError {
+        let what = what.into();
+        match self.later() {
+            Some(format) => RaftError::Later { what, format },
+            None => RaftError::Corrupt { what, reason: self.to_string() },
+        }
+    }
 }
 
 /// Whose log this is, and on which disk.

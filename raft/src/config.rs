@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use types::Release;
+
 use crate::{Node, RaftError};
 
 /// Names a cluster: one Raft group. Chosen once, when the cluster is formed; a log of another cluster is refused.
@@ -44,6 +46,8 @@ pub struct Config {
     pub cluster: ClusterId,
     /// This member. Not 0.
     pub member: MemberId,
+    /// Which release this member is, for the others. Default this one.
+    pub release: Release,
     /// What to do on an empty log. Default: found a cluster of this member alone.
     pub formation: Formation,
     /// Between two heartbeats of a leader. Default 100 ms; whole milliseconds, at least 1.
@@ -99,6 +103,7 @@ impl Config {
         Self {
             cluster,
             member,
+            release: Release::THIS,
             formation: Formation::Found(BTreeMap::new()),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),

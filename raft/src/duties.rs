@@ -4,6 +4,7 @@
 //!   anything.
 //! - A leader completes a change of voters that it finds begun.
 //! - A member that was removed stops.
+//! - A leader whose release was never meant for the cluster's version stops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,6 +42,9 @@ impl Duties {
             }
             let acting = self.changes.leadership.borrow().acting;
             if acting {
+                if let Err(error) = self.changes.peers.acquaintances.may_lead() {
+                    return self.fatal.report(error);
+                }
                 self.give_way().await;
                 joint = self.complete(joint).await;
             }

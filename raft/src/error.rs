@@ -2,6 +2,8 @@
 
 use std::{error::Error, sync::Arc};
 
+use types::Release;
+
 use crate::{ClusterId, MemberId};
 
 /// Why a member could not start, or why it stopped.
@@ -51,6 +53,41 @@ pub enum RaftError {
     /// The member was removed from the cluster. Its id is never used again: add a new member, on an empty disk.
     #[error("this member was removed from the cluster")]
     Removed,
+    /// The cluster has agreed to write what this release does not understand.
+    #[error(
+        "this is release {release}, and the cluster is at {version}, which it does not understand: \
+         start this member with release {version} or the one after it"
+    )]
+    TooOld {
+        /// This member's.
+        release: Release,
+        /// The cluster's version.
+        version: Release,
+    },
+    /// The cluster is so far behind that this release was never meant to run beside it.
+    #[error(
+        "this is release {release}, and the cluster is at {version}: a release runs beside the one before it and no other; \
+         bring all members to {} first",
+        .release.before()
+    )]
+    TooNew {
+        /// This member's.
+        release: Release,
+        /// The cluster's version, or the leader's release where there is none yet.
+        version: Release,
+    },
+    /// Something was written by a later release. It is whole, and this release cannot read it.
+    #[error(
+        "{what} is of a later release, in a format {format} that release {} does not know: \
+         start this member with the release that the others run",
+        Release::THIS
+    )]
+    Later {
+        /// The record, such as `entry 17` or `vote`.
+        what: String,
+        /// Its format.
+        format: u8,
+    },
     /// The log's disk failed. A failed write or sync is not retried, since what it left behind is unknown.
     #[error("raft log storage failed")]
     Log(#[source] Arc<engine::EngineError>),

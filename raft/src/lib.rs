@@ -33,6 +33,7 @@ mod node;
 mod peer;
 mod propose;
 mod read;
+mod release;
 mod standing;
 mod status;
 mod threads;

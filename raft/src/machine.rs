@@ -3,6 +3,7 @@
 use std::{any::Any, sync::Arc};
 
 use bytes::Bytes;
+use types::Release;
 
 use crate::MachineError;
 
@@ -16,6 +17,13 @@ pub trait Machine: Send + 'static {
     /// # Errors
     /// The disk's. The member does not start, or stops.
     fn record(&self) -> Result<Option<Bytes>, MachineError>;
+
+    /// The cluster's version as of what is applied: every member is of this release or a later one, and commands and
+    /// formats of it may be in the log from here on. `None` until the log has agreed on one, which is also the answer of a
+    /// machine without versions. It never falls.
+    fn version(&self) -> Option<Release> {
+        None
+    }
 
     /// Applies committed entries in order, and stores `record` (opaque to the machine) in the same atomic write.
     /// Gives the answers of each entry, one for each of its commands.

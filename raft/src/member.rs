@@ -14,7 +14,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 use tracing::{info, warn};
-use types::{Bug, Durations};
+use types::{Bug, Durations, Release};
 
 use crate::{
     ChangeError, Config, Dialer, Leadership, Machine, Member, MemberId, Node, Progress, ProposeError, RaftError,
@@ -25,7 +25,7 @@ use crate::{
     log::Closed,
     member::parts::{Parts, openraft_config, prepare, stop_on_fatal, stopped},
     node::Roster,
-    peer::{self, Contacts, Network, Receiving, Service},
+    peer::{self, Acquaintances, Contacts, Network, Receiving, Service},
     propose::{Packer, Queue},
     read::{Reader, Rounds},
     standing::{Standing, watch_leadership},
@@ -49,6 +49,7 @@ struct Inner<M: Machine> {
     election_timeout: Duration,
     changes: Arc<Changes>,
     contacts: Contacts,
+    acquaintances: Arc<Acquaintances>,
     service: Service,
     log_syncs: Arc<Durations>,
     fatal: Fatal,
@@ -122,7 +123,7 @@ impl<M: Machine> Raft<M> {
     /// Starts what works around openraft.
     fn run(parts: Parts<M::Answer>, openraft: Openraft) -> Self {
         let Parts { config, fatal, waiters, driver, progress, peers, stall, log_syncs, threads, log } = parts;
-        let apply::Progress { applied, roster } = progress;
+        let apply::Progress { applied, roster, version: _ } = progress;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let standing = Arc::new(Standing::new(config.member));
         let leadership = watch_leadership(&openraft, Arc::clone(&standing), applied.clone(), fatal.clone(), &tasks);
@@ -190,6 +191,7 @@ impl<M: Machine> Raft<M> {
             election_timeout,
             changes,
             contacts,
+            acquaintances: Arc::clone(&peers.acquaintances),
             service,
             log_syncs,
             fatal,
@@ -275,6 +277,11 @@ impl<M: Machine> Raft<M> {
         self.0.standing.term()
     }
 
+    /// The cluster's version as of the last entry applied here: see [`Machine::version`].
+    pub fn version(&self) -> Option<Release> {
+        self.0.acquaintances.releases.version()
+    }
+
     /// The members as of the last entry applied here, in the order of their ids. Empty on a member that waits to be added.
     pub fn members(&self) -> Vec<Member> {
         self.0.roster.borrow().members()
@@ -297,6 +304,7 @@ impl<M: Machine> Raft<M> {
                     last_contact: heard.map(|heard| heard.elapsed()),
                     round_trip: contact.map(|contact| contact.round_trip),
                     applied_index: contact.map(|contact| contact.applied_index),
+                    release: self.0.acquaintances.releases.of(MemberId(member)),
                 }
             })
             .collect()
@@ -450,6 +458,11 @@ impl<M: Machine> Raft<M> {
     /// The sets of voters of the membership that is in effect.
     pub(crate) fn voter_sets(&self) -> Vec<std::collections::BTreeSet<u64>> {
         self.0.changes.metrics().membership_config.get_joint_config().clone()
+    }
+
+    /// The disks that are known, this member's first.
+    pub(crate) fn known(&self) -> Vec<(u64, crate::codec::Known)> {
+        self.0.acquaintances.all()
     }
 
     /// The members that answered the last greeting.

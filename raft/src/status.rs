@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use types::Release;
+
 use crate::MemberId;
 
 /// One member's view at one moment. Entry 0 forms the cluster: an index of 0 means that nothing else is there yet.
@@ -47,4 +49,6 @@ pub struct Progress {
     pub round_trip: Option<Duration>,
     /// The last entry that the other had applied then.
     pub applied_index: Option<u64>,
+    /// The release that the other said it runs, if it was heard of since this member started.
+    pub release: Option<Release>,
 }

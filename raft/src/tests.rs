@@ -8,6 +8,7 @@ mod membership;
 mod net;
 mod proposals;
 mod refusals;
+mod releases;
 mod restarts;
 
 use std::{path::Path, sync::Arc, time::Duration};

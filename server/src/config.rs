@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use types::Release;
+
 use crate::{AuthConfig, PeerFiles};
 
 /// What a member does whose data directory is nobody's yet.
@@ -55,6 +57,8 @@ pub struct Config {
     pub snapshot_count: u64,
     /// Entries that the log keeps although the state has them, for members that were away. Default 5 000.
     pub catch_up_entries: u64,
+    /// Which release this member is, for the others: another than this one in a rehearsal of an upgrade. Default this one.
+    pub release: Release,
     /// How users prove who they are.
     pub auth: AuthConfig,
     /// Limits on what clients may ask of the store.
@@ -89,6 +93,7 @@ impl Default for Config {
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
+            release: Release::THIS,
             auth: AuthConfig::default(),
             store: store::Limits::default(),
             watch_progress_interval: Duration::from_mins(10),

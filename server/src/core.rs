@@ -28,12 +28,12 @@ use crate::{
     clock::Clock,
     damage::Damage,
     kv::mismatched,
-    machine::{self, StateMachine},
+    machine::{self, Proposal, StateMachine},
     maintenance::change_alarm,
     metrics::{Calls, Metrics, Pending},
     peers::Links,
     space::Space,
-    status::{broken, failed, leader_changed, mesh_keys_are_reserved, not_confirmed, not_proposed, refused, timed_out},
+    status::{broken, failed, leader_changed, mesh_keys_are_reserved, not_agreed, not_confirmed, refused, timed_out},
 };
 
 /// Walks over many keys that may run at once, each on a thread that may block; more wait.
@@ -125,48 +125,39 @@ impl Core {
         store::validate(command, limits).map_err(|refusal| refused(&refusal))?;
         self.guard_mesh_keys(command, caller)?;
         self.guard_space(command).await?;
-        let encoded = command.encode_as(&caller.actor());
-        limits.size(&encoded).map_err(|refusal| refused(&refusal))?;
-        let proposal = self.raft.propose(machine::store_command(&encoded));
+        let proposal = Proposal::store(command, &caller.actor());
+        limits.size(&proposal.encoded()).map_err(|refusal| refused(&refusal))?;
         let pending = Pending::new(&self.metrics);
-        let answer = match timeout(self.request_timeout(), proposal).await {
-            Ok(answer) => answer.map_err(|error| not_proposed(&error)),
+        let answer = match timeout(self.request_timeout(), self.agree(proposal)).await {
+            Ok(answer) => answer.map_err(|error| not_agreed(&error)),
             Err(_elapsed) => Err(timed_out()),
         };
         match answer.inspect_err(|_| pending.failed())? {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
-            machine::Answer::Ledger(_) | machine::Answer::Login { .. } | machine::Answer::TermIsOver => {
-                unreachable!("a store command has a store answer")
-            }
+            other => unreachable!("a store command is answered by {other:?}"),
         }
     }
 
     /// Runs through the log what this member decided as the leader of a term; it counts in no later one.
     pub(crate) async fn propose_in_term(&self, command: &Command, term: u64) -> Result<Answer, Status> {
-        let encoded = command.encode_as(&Actor::Trusted);
-        let proposal = self.raft.propose(machine::store_command_in_term(&encoded, term));
-        let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
-        match answer.map_err(|error| not_proposed(&error))? {
+        let proposal = Proposal::store_in_term(command, &Actor::Trusted, term);
+        let answer = timeout(self.request_timeout(), self.agree(proposal)).await.map_err(|_elapsed| timed_out())?;
+        match answer.map_err(|error| not_agreed(&error))? {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
             machine::Answer::TermIsOver => Err(leader_changed()),
-            machine::Answer::Ledger(_) | machine::Answer::Login { .. } => {
-                unreachable!("a store command has a store answer")
-            }
+            other => unreachable!("a store command is answered by {other:?}"),
         }
     }
 
     /// Runs a login through the log, and returns its place there: it is part of the token.
     pub(crate) async fn agree_on_login(&self, login: AuthCommand) -> Result<Result<u64, Refusal>, Status> {
-        let encoded = Command::Auth(login).encode_as(&Actor::Nobody);
-        let proposal = self.raft.propose(machine::store_command(&encoded));
-        let answer = timeout(self.request_timeout(), proposal).await.map_err(|_elapsed| timed_out())?;
-        match answer.map_err(|error| not_proposed(&error))? {
+        let proposal = Proposal::store(&Command::Auth(login), &Actor::Nobody);
+        let answer = timeout(self.request_timeout(), self.agree(proposal)).await.map_err(|_elapsed| timed_out())?;
+        match answer.map_err(|error| not_agreed(&error))? {
             machine::Answer::Login { index } => Ok(Ok(index)),
             machine::Answer::Store(Err(refusal)) => Ok(Err(refusal)),
             machine::Answer::Store(Ok(other)) => Err(mismatched(&other)),
-            machine::Answer::Ledger(_) | machine::Answer::TermIsOver => {
-                unreachable!("a store command has a store answer")
-            }
+            other => unreachable!("a store command is answered by {other:?}"),
         }
     }
 

@@ -7,7 +7,8 @@ use raft::ProposeError;
 
 use crate::{
     core::Core,
-    machine::{self, Answer},
+    machine::{Answer, Proposal},
+    upgrade::NotAgreed,
 };
 
 /// Proposes ledger commands through this member.
@@ -17,13 +18,10 @@ pub(crate) struct LedgerLog(pub(crate) Arc<Core>);
 #[tonic::async_trait]
 impl Log for LedgerLog {
     async fn propose(&self, command: LedgerCommand) -> Result<Outcome, LogError> {
-        let proposal = self.0.raft.propose(machine::ledger_command(&command.encode()));
-        match proposal.await {
+        match self.0.agree(Proposal::ledger(&command)).await {
             Ok(Answer::Ledger(outcome)) => Ok(outcome),
-            Ok(Answer::Store(_) | Answer::Login { .. } | Answer::TermIsOver) => {
-                unreachable!("a ledger command has a ledger answer")
-            }
-            Err(ProposeError::Busy) => Err(LogError::Busy),
+            Ok(other) => unreachable!("a ledger command is answered by {other:?}"),
+            Err(NotAgreed::Raft(ProposeError::Busy)) => Err(LogError::Busy),
             Err(error) => Err(LogError::Unavailable(error.to_string())),
         }
     }

@@ -47,6 +47,7 @@ mod space;
 mod start;
 mod status;
 mod unary;
+mod upgrade;
 mod urls;
 mod watch;
 mod wire;

@@ -2,8 +2,10 @@
 //!
 //! - What entries do, and raft's record that they were applied, are one atomic write: no crash splits them.
 //! - Readers and watchers are told only after that write.
+//! - What this member's release does not know stops it: nothing is misread, and nothing passed over.
 //! - Another member's state takes this one's place as a whole, and so do all that follow from it: leases, tokens, caches.
 
+mod command;
 mod image;
 
 use std::{
@@ -14,14 +16,17 @@ use std::{
     time::Instant,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use ca::{Ledger, LedgerCommand};
-use engine::{Batch, Durability, Engine, Home, Space};
+use bytes::Bytes;
+use ca::Ledger;
+use engine::{Batch, Durability, Engine, EngineError, Home, Read, Space};
 use parking_lot::Mutex;
 use raft::{Collector, Committed, Image, MachineError};
-use store::{AuthCommand, Command, Entry, Lessor, Refusal, Store};
+use store::{AuthCommand, Entry, Lessor, Refusal, Store};
 use tracing::info;
-use types::Bug;
+use types::{Bug, Release};
+
+use self::command::Command;
+pub(crate) use self::command::{ClusterCommand, Proposal};
 
 use crate::{
     auth::{News, SimpleTokens},
@@ -29,53 +34,41 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Raft's own record in the state's engine.
+/// Raft's own record in the state's engine, and the cluster's version.
 pub(crate) const RAFT: Space = Space::new("raft");
 const RECORD: &[u8] = b"applied";
-
-/// The first byte of every command says whose it is.
-const STORE: u8 = b'S';
-const LEDGER: u8 = b'L';
-/// The store's, if the entry is of the term whose number follows, 8 bytes.
-const STORE_IN_TERM: u8 = b'T';
+/// The version's number, 4 bytes.
+const VERSION: &[u8] = b"version";
 
 /// What one command came to.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// Of [`store_command`].
+    /// Of [`Proposal::store`].
     Store(Result<store::Answer, Refusal>),
     /// Of a login that was not refused.
     Login {
         /// Its place in the log.
         index: u64,
     },
-    /// Of [`ledger_command`].
+    /// Of [`Proposal::ledger`].
     Ledger(ca::Outcome),
-    /// Of [`store_command_in_term`], which came into the log when its term was over. Nothing was done.
+    /// Of [`Proposal::cluster`].
+    Cluster {
+        /// Its place in the log.
+        index: u64,
+        /// The cluster's version by then.
+        version: Release,
+    },
+    /// Of [`Proposal::store_in_term`], which came into the log when its term was over. Nothing was done.
     TermIsOver,
 }
 
-/// Addresses an encoded [`Entry`] to the store.
-pub(crate) fn store_command(encoded: &Bytes) -> Bytes {
-    addressed(STORE, encoded)
-}
-
-/// Addresses an encoded [`Entry`] to the store, for the log of one term alone: what a leader decides by its own clock does
-/// not count any more once another leads.
-pub(crate) fn store_command_in_term(encoded: &Bytes, term: u64) -> Bytes {
-    addressed(STORE_IN_TERM, &[&term.to_be_bytes(), &encoded[..]].concat())
-}
-
-/// Addresses an encoded [`LedgerCommand`] to the ledger.
-pub(crate) fn ledger_command(encoded: &Bytes) -> Bytes {
-    addressed(LEDGER, encoded)
-}
-
-fn addressed(whose: u8, encoded: &[u8]) -> Bytes {
-    let mut command = BytesMut::with_capacity(1 + encoded.len());
-    command.put_u8(whose);
-    command.put_slice(encoded);
-    command.freeze()
+/// The cluster's version that a state was left with; `None` for a state from before there was one.
+pub(crate) fn version_of(state: &impl Read) -> Result<Option<Release>, EngineError> {
+    let Some(number) = state.get(RAFT, VERSION)? else { return Ok(None) };
+    let number =
+        number[..].try_into().map_err(|_| EngineError::Damaged("the cluster's version is 4 bytes".to_owned()))?;
+    Ok(Some(Release::from_number(u32::from_be_bytes(number))))
 }
 
 /// Applies what was agreed to store and ledger.
@@ -91,6 +84,10 @@ pub(crate) struct StateMachine {
     news: Vec<News>,
     /// There is a trust domain.
     founded: Arc<AtomicBool>,
+    /// What this member is, for the others.
+    release: Release,
+    /// The cluster's version.
+    version: Option<Release>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -100,11 +97,12 @@ impl StateMachine {
         home: Home,
         (store, ledger): (Store, Ledger),
         (lessor, tokens): (Arc<Mutex<Lessor>>, Arc<SimpleTokens>),
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+        release: Release,
+        (clock, metrics): (Clock, Arc<Metrics>),
+    ) -> Result<Self, EngineError> {
         let (state, founded) = (home.engine(), Arc::new(AtomicBool::new(ledger.is_founded())));
-        Self { home, state, store, ledger, lessor, tokens, news: Vec::new(), founded, clock, metrics }
+        let (news, version) = (Vec::new(), version_of(&state)?);
+        Ok(Self { home, state, store, ledger, lessor, tokens, news, founded, release, version, clock, metrics })
     }
 
     /// Whether there is a trust domain, as the log goes on.
@@ -113,30 +111,31 @@ impl StateMachine {
     }
 
     fn run(&mut self, batch: &mut Batch, (index, term): (u64, u64), command: &Bytes) -> Result<Answer, MachineError> {
-        match command.split_first() {
-            Some((&STORE, _)) => self.run_store(batch, index, &command.slice(1..)),
-            Some((&STORE_IN_TERM, rest)) => {
-                let (their_term, encoded) =
-                    rest.split_first_chunk().ok_or_else(|| MachineError::new("command without its term"))?;
-                if u64::from_be_bytes(*their_term) != term {
-                    return Ok(Answer::TermIsOver);
-                }
-                self.run_store(batch, index, &command.slice_ref(encoded))
-            }
-            Some((&LEDGER, rest)) => {
-                let command = LedgerCommand::decode(rest).map_err(MachineError::new)?;
+        match Command::decode(command, self.release).map_err(MachineError::new)? {
+            Command::Store(entry) => self.run_store(batch, index, entry),
+            Command::StoreInTerm(their_term, entry) if their_term == term => self.run_store(batch, index, entry),
+            Command::StoreInTerm(..) => Ok(Answer::TermIsOver),
+            Command::Ledger(command) => {
                 self.ledger.apply(batch, index, command).map(Answer::Ledger).map_err(MachineError::new)
             }
-            Some((whose, _)) => {
-                Err(MachineError::new(format!("command for {whose:#04x}, which this version does not have")))
-            }
-            None => Err(MachineError::new("command without an addressee")),
+            Command::Cluster(command) => Ok(self.run_cluster(batch, index, command)),
         }
     }
 
-    fn run_store(&mut self, batch: &mut Batch, index: u64, encoded: &Bytes) -> Result<Answer, MachineError> {
-        let entry = Entry::decode(encoded).map_err(MachineError::new)?;
-        let is_login = matches!(entry.command, Command::Auth(AuthCommand::Authenticate { .. }));
+    fn run_cluster(&mut self, batch: &mut Batch, index: u64, command: ClusterCommand) -> Answer {
+        match command {
+            ClusterCommand::Version(version) if Some(version) > self.version => {
+                batch.put(RAFT, VERSION, Bytes::copy_from_slice(&version.number().to_be_bytes()));
+                self.version = Some(version);
+                info!(%version, "the cluster is at this release");
+            }
+            ClusterCommand::Version(_) | ClusterCommand::Probe => {}
+        }
+        Answer::Cluster { index, version: self.version.unwrap_or(Release::FIRST) }
+    }
+
+    fn run_store(&mut self, batch: &mut Batch, index: u64, entry: Entry) -> Result<Answer, MachineError> {
+        let is_login = matches!(entry.command, store::Command::Auth(AuthCommand::Authenticate { .. }));
         let news = News::of(&entry.command, index);
         let outcome = self.store.apply(batch, entry).map_err(MachineError::new)?;
         self.news.extend(news.filter(|_| outcome.is_ok()));
@@ -158,7 +157,11 @@ impl StateMachine {
                 Answer::Store(Ok(store::Answer::LeaseCheckpoint(checkpoint))) => {
                     checkpoint.remaining.iter().for_each(|&(id, remaining)| lessor.checkpointed(id, remaining));
                 }
-                Answer::Store(_) | Answer::Login { .. } | Answer::Ledger(_) | Answer::TermIsOver => {}
+                Answer::Store(_)
+                | Answer::Login { .. }
+                | Answer::Ledger(_)
+                | Answer::Cluster { .. }
+                | Answer::TermIsOver => {}
             }
         }
     }
@@ -169,6 +172,10 @@ impl raft::Machine for StateMachine {
 
     fn record(&self) -> Result<Option<Bytes>, MachineError> {
         self.state.get(RAFT, RECORD).map_err(MachineError::new)
+    }
+
+    fn version(&self) -> Option<Release> {
+        self.version
     }
 
     fn apply(&mut self, entries: Vec<Committed>, record: Bytes) -> Result<Vec<Vec<Answer>>, MachineError> {
@@ -225,6 +232,7 @@ impl raft::Machine for StateMachine {
         let begun = Instant::now();
         let incoming = image::collected(collected)?;
         self.state = self.home.adopt(&incoming).map_err(MachineError::new)?;
+        self.version = version_of(&self.state).map_err(MachineError::new)?;
         // The log knows who was given which token, and the state does not: its end may be in what was passed over.
         self.news.clear();
         self.tokens.tell(News::AllEnded);

@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status};
 use types::Revision;
 
 use crate::{
-    ETCD_API_VERSION,
     auth::Caller,
     core::Core,
     kv::mismatched,
@@ -23,6 +22,7 @@ use crate::{
         bad_leader_transferee, broken, downgrades_by_export, invalid_downgrade_version, no_downgrade_in_progress,
         not_changed, not_leader, unknown_enum, unknown_method, wrong_downgrade_version_format,
     },
+    upgrade::{etcd_api, etcd_minor},
 };
 
 /// How long a defragmentation waits for what a compaction left dead to be swept.
@@ -47,7 +47,7 @@ impl Maintenance for MaintenanceFace {
         let alarms = core.view.alarms().into_iter().map(alarm_text);
         Ok(Response::new(pb::StatusResponse {
             header: Some(core.header(core.view.revision())),
-            version: ETCD_API_VERSION.to_owned(),
+            version: etcd_api(core.config.release).to_owned(),
             db_size: bytes(on_disk),
             leader: raft.leader.map_or(0, |leader| leader.0),
             raft_index: raft.commit_index,
@@ -56,7 +56,7 @@ impl Maintenance for MaintenanceFace {
             errors: no_leader.into_iter().chain(alarms).collect(),
             db_size_in_use: bytes(in_use),
             is_learner: core.raft.is_learner(),
-            storage_version: ETCD_API_VERSION.to_owned(),
+            storage_version: format!("{}.0", etcd_minor(core.version())),
             db_size_quota: core.space.quota_bytes().map_or(-1, bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))

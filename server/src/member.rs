@@ -13,7 +13,10 @@ use proto::member::{
     membership_server::{Membership, MembershipServer},
     peers_server::PeersServer,
 };
-use proto::{v3electionpb::election_server::ElectionServer, v3lockpb::lock_server::LockServer};
+use proto::{
+    upgrade::upgrade_server::UpgradeServer, v3electionpb::election_server::ElectionServer,
+    v3lockpb::lock_server::LockServer,
+};
 use raft::{ChangeError, ClusterId, Dialer, Formation, MemberId, Raft, RaftError};
 use rustls::ServerConfig;
 use store::{Lessor, Store, Sweeper};
@@ -53,6 +56,7 @@ use crate::{
     snapshot::{self, SnapshotError, Snapshots},
     space::{self, Space},
     unary::KvService,
+    upgrade::{self, UpgradeFace},
     watch::{WatchFace, WatchServer},
 };
 
@@ -217,9 +221,11 @@ impl Member {
             state.clone(),
             (store, ledger),
             (Arc::clone(&lessor), tokens),
-            clock,
-            Arc::clone(&metrics),
+            config.release,
+            (clock, Arc::clone(&metrics)),
         );
+        let state_path = || config.data_dir.join(STATE);
+        let machine = machine.map_err(|source| ServerError::Engine { path: state_path(), source })?;
         let guards_mesh = machine.founded();
         let raft_config = raft_config(&config, cluster, member, formation);
         let way = dialer.clone().unwrap_or_else(|| Arc::new(raft::Alone));
@@ -244,6 +250,7 @@ impl Member {
         }
         let publish = tokio::spawn(publish::run(Arc::clone(&core), identity, core.stop.clone()));
         let promote = tokio::spawn(promote::run(Arc::clone(&core), core.stop.clone()));
+        let upgrade = tokio::spawn(upgrade::run(Arc::clone(&core), core.stop.clone()));
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
         let settle = tokio::spawn(settle::run(Arc::clone(&core), core.stop.clone()));
         let compactor = tokio::spawn(compactor::run(Arc::clone(&core), core.stop.clone()));
@@ -251,7 +258,7 @@ impl Member {
         let stop = core.stop.clone();
         let leaders = tokio::spawn(async move { metrics.watch_leaders(leadership, stop).await });
         let sweep = tokio::spawn(sweep(sweeper, core.stop.clone()));
-        let mut background = vec![publish, promote, expiry, settle, compactor, space, sweep, leaders];
+        let mut background = vec![publish, promote, upgrade, expiry, settle, compactor, space, sweep, leaders];
         if let Some(security) = security.clone() {
             let stop = core.stop.clone();
             let fresh = async move {
@@ -315,6 +322,7 @@ impl Member {
             .offer(AuthServer::new(AuthFace(Arc::clone(core))))
             .offer(LockServer::new(LockFace(sessions.clone())))
             .offer(ElectionServer::new(ElectionFace(sessions)))
+            .offer(UpgradeServer::new(UpgradeFace(Arc::clone(core))))
             .into_routes()
     }
 
@@ -439,6 +447,7 @@ async fn sweep(sweeper: Sweeper, stop: CancellationToken) {
 pub(crate) fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation: Formation) -> raft::Config {
     raft::Config {
         formation,
+        release: config.release,
         patience: config.request_timeout(),
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,

@@ -7,7 +7,7 @@ use store::{AuthRefusal, Failure, Refusal};
 use tonic::Status;
 use tracing::error;
 
-use crate::{SnapshotError, http::Malformed};
+use crate::{SnapshotError, http::Malformed, upgrade::NotAgreed};
 
 /// What the store refused, as etcd says it.
 pub(crate) fn refused(refusal: &Refusal) -> Status {
@@ -91,7 +91,14 @@ pub(crate) fn broken(error: &engine::EngineError) -> Status {
 }
 
 /// A write that has no answer.
-pub(crate) fn not_proposed(error: &ProposeError) -> Status {
+pub(crate) fn not_agreed(error: &NotAgreed) -> Status {
+    match error {
+        NotAgreed::TooEarly(error) => Status::failed_precondition(error.to_string()),
+        NotAgreed::Raft(error) => not_proposed(error),
+    }
+}
+
+fn not_proposed(error: &ProposeError) -> Status {
     match error {
         ProposeError::NoLeader => no_leader(),
         ProposeError::Busy => Status::resource_exhausted("etcdserver: too many requests"),

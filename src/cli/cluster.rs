@@ -1,4 +1,4 @@
-//! `cluster members|status|add|join|promote|remove|replace|transfer`: the cluster as a person sees and changes it.
+//! `cluster members|status|probe|add|join|promote|remove|replace|transfer`: the cluster as a person sees and changes it.
 //!
 //! - What is read, and what etcd's `Cluster` service can do, goes by the client port, with etcdctl's flags.
 //! - Invitations are the administrator's, by the mesh port.
@@ -12,10 +12,13 @@ pub(crate) use grow::{AddArgs, JoinLine, ReplaceArgs};
 pub(crate) use join::JoinArgs;
 pub(crate) use report::ReportArgs;
 
-use client::{Client, MemberInfo};
+use client::{Client, MemberInfo, Probed};
 
 use super::{KeyVerb, Session, connection::Flags, failure::Failure};
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
 
 /// What is done to one member.
 #[derive(Debug, clap::Args)]
@@ -42,6 +45,14 @@ pub(crate) struct RemoveArgs {
     one: OneArgs,
 }
 
+/// Has the members agree on something that changes nothing: whether the cluster can write, and how fast.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meshstore cluster probe")]
+pub(crate) struct ProbeArgs {
+    #[command(flatten)]
+    flags: Flags,
+}
+
 /// Lets another member lead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  meshstore cluster transfer b")]
@@ -60,6 +71,22 @@ impl KeyVerb for PromoteArgs {
         let member = find(&client, &self.one.member).await?;
         client.member_promote(member.id).await?;
         told(&member, "has a vote now")
+    }
+}
+
+impl KeyVerb for ProbeArgs {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    async fn run(self, session: Session) -> Result<(), Failure> {
+        let client = session.client()?;
+        // A connection is no part of what is measured.
+        client.versions().await?;
+        let begun = Instant::now();
+        let Probed { index, cluster_version } = client.probe().await?;
+        let took = begun.elapsed().as_secs_f64() * 1000.0;
+        Ok(writeln!(io::stdout(), "the cluster at {cluster_version} agreed on entry {index} in {took:.1} ms")?)
     }
 }
 

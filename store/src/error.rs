@@ -123,6 +123,9 @@ pub enum DecodeError {
     /// Written by a newer version of this program.
     #[error("command format {0} is not known")]
     Format(u8),
+    /// The same: a command of a kind that this version does not have.
+    #[error("command kind {0} is not known")]
+    Kind(u8),
     /// Cut short, or damaged.
     #[error("malformed command: {0}")]
     Malformed(&'static str),

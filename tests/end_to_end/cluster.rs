@@ -1,8 +1,10 @@
-//! Clusters of real processes: formed, grown, broken and shrunk.
+//! Clusters of real processes: formed, grown, upgraded, broken and shrunk.
 
 mod abandoned;
 mod book;
 mod formed;
 mod grown;
+mod load;
 mod refused;
 mod restarted;
+mod upgraded;

@@ -9,6 +9,7 @@ use client::{Client, Config};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
+use types::Release;
 
 use super::{MESHSTORE, Process, eventually, free_port, listening};
 
@@ -32,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) peer: SocketAddr,
     pub(crate) mesh: SocketAddr,
     flags: Vec<String>,
+    /// It is started as the release before this one.
+    pub(crate) is_earlier: bool,
 }
 
 impl Member {
@@ -39,7 +42,28 @@ impl Member {
     fn new(folder: &Path, name: &str, flags: &[String]) -> Self {
         let (etcd, peer, mesh) = (free_port(), free_port(), free_port());
         let data = folder.join(format!("data-{name}-{}", etcd.port()));
-        Self { name: name.to_owned(), process: None, starts: 0, data, etcd, peer, mesh, flags: flags.to_vec() }
+        Self {
+            name: name.to_owned(),
+            process: None,
+            starts: 0,
+            data,
+            etcd,
+            peer,
+            mesh,
+            flags: flags.to_vec(),
+            is_earlier: false,
+        }
+    }
+
+    /// The program that it runs, and how that is told its release: another program is what it is.
+    fn program(&self) -> (String, Option<String>) {
+        if !self.is_earlier {
+            return (MESHSTORE.to_owned(), None);
+        }
+        match std::env::var("MESHSTORE_EARLIER") {
+            Ok(program) => (program, None),
+            Err(_) => (MESHSTORE.to_owned(), Some(format!("--as-release={}", Release::THIS.before()))),
+        }
     }
 
     /// Others go on connecting to [`peer`](Self::peer), where something else is to take their connections to `address`.
@@ -209,10 +233,12 @@ impl Cluster {
         member.starts += 1;
         let url = format!("http://{}", member.etcd);
         let mesh = member.mesh.to_string();
-        let common = [MESHSTORE, "server", "--data-dir", member.data.to_str().unwrap(), "--listen-mesh-addr", &mesh];
+        let (program, acting) = member.program();
+        let common =
+            [program.as_str(), "server", "--data-dir", member.data.to_str().unwrap(), "--listen-mesh-addr", &mesh];
         let clients = ["--listen-client-urls", &url, "--advertise-client-urls", &url];
         let words = command.iter().copied().chain(common).chain(clients);
-        let words: Vec<_> = words.chain(member.flags.iter().map(String::as_str)).collect();
+        let words: Vec<_> = words.chain(member.flags.iter().chain(&acting).map(String::as_str)).collect();
         // The log of an earlier start is kept.
         let number = if member.starts == 1 { String::new() } else { format!("-{}", member.starts) };
         let log = format!("{}-{}{number}", member.name, member.etcd.port());

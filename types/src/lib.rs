@@ -11,10 +11,12 @@ mod durations;
 pub mod fuzzing;
 mod identity;
 mod key_range;
+mod release;
 mod revision;
 
 pub use bug::Bug;
 pub use durations::{Durations, DurationsCounted};
 pub use identity::{IdentityError, Namespace, ServiceAccount, SpiffeId, TrustDomain};
 pub use key_range::KeyRange;
+pub use release::{Release, UnknownRelease};
 pub use revision::{LeaseId, Revision};

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use types::{SpiffeId, TrustDomain};
+use types::{Release, SpiffeId, TrustDomain};
 
 use crate::{
     codec::{DecodeError, Reader, Writer},
@@ -138,6 +138,18 @@ pub enum Caller {
 }
 
 impl LedgerCommand {
+    /// The first release that has such commands, which all members must run before one is proposed.
+    pub fn since(&self) -> Release {
+        match self {
+            Self::Genesis(_)
+            | Self::CreateToken(_)
+            | Self::Issue(_)
+            | Self::Invite(_)
+            | Self::Admit(_)
+            | Self::Tick { .. } => Release::FIRST,
+        }
+    }
+
     /// The command's bytes in the log.
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::default();

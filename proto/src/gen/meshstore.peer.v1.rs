@@ -17,6 +17,9 @@ pub struct Header {
     /// What the sender knows of the addressee's disk; 0 if nothing.
     #[prost(uint64, tag = "6")]
     pub addressee_incarnation: u64,
+    /// Which release the sender runs: its major number in the upper 16 bits, its minor one in the lower. 0 from release 0.1.
+    #[prost(uint32, tag = "7")]
+    pub sender_release: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Vote {
@@ -66,9 +69,13 @@ pub struct GreetResponse {
     pub commit_index: u64,
     #[prost(uint64, tag = "6")]
     pub applied_index: u64,
-    /// The newest format of log records that the responder reads.
-    #[prost(uint32, tag = "7")]
-    pub format: u32,
+    /// Which release the responder runs, as in Header.
+    #[prost(uint32, tag = "8")]
+    pub release: u32,
+    /// From the leader, once it has applied all that earlier leaders committed: the cluster's version, in the same form. 0
+    /// from others, and before one was agreed on.
+    #[prost(uint32, tag = "9")]
+    pub cluster_version: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoteRequest {

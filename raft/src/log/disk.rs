@@ -101,7 +101,7 @@ fn acquaintances(engine: &Engine) -> Result<BTreeMap<u64, Known>, RaftError> {
         let member = <[u8; 8]>::try_from(member).map(u64::from_be_bytes);
         let member = member.map_err(|_| corrupt("acquaintance", "its key is not a member's id"))?;
         let disk = codec::decode_known(Bytes::copy_from_slice(value));
-        let named = |damage: Damage| corrupt(&format!("acquaintance {member:x}"), damage.to_string());
+        let named = |damage: Damage| damage.of(format!("acquaintance {member:x}"));
         known.insert(member, disk.map_err(named)?);
         cursor.next();
     }
@@ -162,7 +162,7 @@ fn for_each(
 }
 
 fn entry(index: u64, record: Bytes) -> Result<Entry, RaftError> {
-    let entry = codec::decode_entry(record).map_err(|damage| corrupt(&entry_name(index), damage.to_string()))?;
+    let entry = codec::decode_entry(record).map_err(|damage| damage.of(entry_name(index)))?;
     if entry.log_id.index == index {
         Ok(entry)
     } else {
@@ -176,7 +176,7 @@ fn meta<T>(
     decode: impl FnOnce(Bytes) -> Result<T, Damage>,
 ) -> Result<Option<T>, RaftError> {
     let record = engine.get(META, name.as_bytes())?;
-    record.map(decode).transpose().map_err(|damage| corrupt(name, damage.to_string()))
+    record.map(decode).transpose().map_err(|damage| damage.of(name))
 }
 
 /// An entry that the log must hold is not there.

@@ -14,6 +14,7 @@ use crate::{
     fatal::Fatal,
     log::{self, Closed, LogStore, Recovered, Stall},
     peer::{Acquaintances, Peers},
+    release::{Releases, check_age},
     threads::Threads,
     types::Openraft,
     waiters::Waiters,
@@ -46,14 +47,18 @@ pub(super) async fn prepare<M: Machine>(
     fatal: Fatal,
 ) -> Result<(Parts<M::Answer>, LogStore), RaftError> {
     let workers = log.workers();
+    if let Some(version) = machine.version() {
+        check_age(config.release, version)?;
+    }
     let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
     let disks = (recovered.own, recovered.known.clone());
     let waiters = Arc::new(Waiters::new(config.member.0, recovered.own.starts));
     let (driver, apply_thread, progress) = apply::driver(machine, record, Arc::clone(&waiters), &config, fatal.clone());
     let (store, writer, closed) = LogStore::new(log, recovered, config.append_bytes_max, fatal.clone());
+    let releases = Releases::new(config.release, progress.version.clone());
     let acquaintances = {
         let (who, roster) = ((config.cluster, config.member), progress.roster.clone());
-        Arc::new(Acquaintances::new(who, disks, store.notes(), roster, fatal.clone()))
+        Arc::new(Acquaintances::new(who, disks, releases, store.notes(), roster, fatal.clone()))
     };
     let ways = (dialer, workers);
     let peers = Arc::new(Peers::new(acquaintances, config.clone(), ways, progress.roster.clone()));

@@ -1,4 +1,4 @@
-//! Which disks the members are on.
+//! Which disks the members are on, and which releases they run.
 //!
 //! Owns: for each member that this one was ever in touch with, the disk it had then, on stable storage.
 //! In:   headers of other members' calls, and what others know.
@@ -7,15 +7,20 @@
 //! - A member is on one disk for its whole life. One that comes with another, or with an older copy of it, has forgotten
 //!   what it promised: its votes, and which entries it has. It is refused by all who knew it, and it stops when it hears.
 //! - What is remembered is on stable storage before the first answer.
+//! - A member whose release is older than the cluster's version is refused, and stops when it hears.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use proto::peer as pb;
 use tokio::sync::watch;
+use types::Release;
 
-use super::{refusal::Refusal, wire::Fault};
-use crate::{ClusterId, MemberId, RaftError, codec::Known, fatal::Fatal, log::Notes, node::Roster};
+use super::{
+    refusal::Refusal,
+    wire::{self, Fault},
+};
+use crate::{ClusterId, MemberId, RaftError, codec::Known, fatal::Fatal, log::Notes, node::Roster, release::Releases};
 
 /// Shared by all who speak to other members.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub(crate) struct Acquaintances {
     cluster: u64,
     member: u64,
     own: Known,
+    pub(crate) releases: Releases,
     known: Mutex<BTreeMap<u64, Known>>,
     /// Held while one is added, so that what is on the disk is what is in memory.
     meeting: tokio::sync::Mutex<()>,
@@ -35,6 +41,7 @@ impl Acquaintances {
     pub(crate) fn new(
         (cluster, member): (ClusterId, MemberId),
         (own, known): (Known, BTreeMap<u64, Known>),
+        releases: Releases,
         notes: Notes,
         roster: watch::Receiver<Arc<Roster>>,
         fatal: Fatal,
@@ -43,6 +50,7 @@ impl Acquaintances {
             cluster: cluster.0,
             member: member.0,
             own,
+            releases,
             known: Mutex::new(known),
             meeting: tokio::sync::Mutex::default(),
             notes,
@@ -61,6 +69,7 @@ impl Acquaintances {
             sender_starts: self.own.starts,
             addressee,
             addressee_incarnation,
+            sender_release: wire::release_out(self.releases.own()),
         }
     }
 
@@ -77,7 +86,11 @@ impl Acquaintances {
         }
         let known = Known { incarnation: header.sender_incarnation, starts: header.sender_starts };
         self.meet(sender, known).await?;
-        Ok(sender)
+        let release = Release::from_number(header.sender_release);
+        match self.releases.hear(sender, release) {
+            Some(version) if release < version => Err(Refusal::TooOld { member: MemberId(sender), release, version }),
+            _ => Ok(sender),
+        }
     }
 
     fn check_addressee(&self, header: &pb::Header) -> Result<(), Refusal> {
@@ -153,6 +166,45 @@ impl Acquaintances {
     /// Stops this member, whose data is lost.
     pub(crate) fn must_stop(&self, reason: &str) {
         self.fatal.report(RaftError::Forgetful { reason: reason.to_owned() });
+    }
+
+    /// Takes note of the release that a member tells when it is greeted. What it tells as the leader shows whether this
+    /// member's release may be in the cluster at all; it stops if not.
+    pub(crate) fn compare_releases(&self, member: u64, greeting: &pb::GreetResponse) {
+        let release = Release::from_number(greeting.release);
+        self.releases.hear(member, release);
+        if greeting.leader != member {
+            return;
+        }
+        // Where no version was agreed on, the leader's release is as far as the cluster can be.
+        let version = Some(greeting.cluster_version).filter(|version| *version != 0).map(Release::from_number);
+        let checked = match version {
+            Some(version) => self.releases.check(version),
+            None if release < self.releases.own() => self.releases.check(release),
+            None => Ok(()),
+        };
+        if let Err(error) = checked {
+            self.fatal.report(error);
+        }
+    }
+
+    /// Whether this member, whose applied state is a leader's, is of a release for the cluster's version.
+    pub(crate) fn may_lead(&self) -> Result<(), RaftError> {
+        self.releases.version().map_or(Ok(()), |version| self.releases.check(version))
+    }
+
+    /// Stops this member, whose release is older than the cluster's version.
+    pub(crate) fn is_too_old(&self, version: Release) {
+        self.fatal.report(RaftError::TooOld { release: self.releases.own(), version });
+    }
+
+    /// Stops this member if a leader sends what only a later release reads.
+    pub(crate) fn look_at(&self, fault: Fault) {
+        if let Fault::Damaged(what, damage) = fault
+            && damage.later().is_some()
+        {
+            self.fatal.report(damage.of(format!("the leader's {what}")));
+        }
     }
 
     /// Stops this member, which is none any more.

@@ -135,6 +135,7 @@ impl Peers {
                 self.acquaintances.must_stop(&format!("member {who} says: {}", status.message()));
             }
             Some(Verdict::Removed) => self.acquaintances.was_removed(),
+            Some(Verdict::TooOld(version)) => self.acquaintances.is_too_old(version),
             None => {}
         }
         CallError::Unreachable { member: who, reason: status.to_string() }
@@ -196,6 +197,7 @@ impl Peers {
         let met = self.acquaintances.meet(member, own).await;
         met.map_err(|refusal| CallError::Unreachable { member: MemberId(member), reason: refusal.to_string() })?;
         self.acquaintances.learn(member, response.known.iter().map(known)).await;
+        self.acquaintances.compare_releases(member, &response);
         Ok(Caught { round_trip, applied_index: response.applied_index })
     }
 

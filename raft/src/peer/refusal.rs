@@ -1,12 +1,15 @@
 //! Why a call from another member is not answered.
 
 use tonic::{Code, Status, metadata::MetadataValue};
+use types::Release;
 
 use super::wire::Fault;
 use crate::MemberId;
 
 /// The trailer that names a refusal to a program.
 const KIND: &str = "meshstore-refusal";
+/// And the one that tells the cluster's version to a program that is too old for it, as a number.
+const VERSION: &str = "meshstore-cluster-version";
 
 /// Why a call is refused, by what its sender can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +23,14 @@ pub(crate) enum Refusal {
     /// The sender was removed, and must stop.
     #[error("member {0} was removed from the cluster")]
     Removed(MemberId),
+    /// The sender's release is older than the cluster's version, and it must stop.
+    #[error("member {member} runs release {release}, and the cluster is at {version}")]
+    TooOld {
+        /// Who it is.
+        member: MemberId,
+        release: Release,
+        version: Release,
+    },
     /// The message makes no sense.
     #[error("message refused: {0}")]
     Senseless(#[from] Fault),
@@ -34,6 +45,7 @@ impl Refusal {
         match self {
             Self::Forgetful(_) => Some("forgetful"),
             Self::Removed(_) => Some("removed"),
+            Self::TooOld { .. } => Some("too-old"),
             Self::Misled(_) | Self::Senseless(_) | Self::Stopped => None,
         }
     }
@@ -41,13 +53,16 @@ impl Refusal {
     /// What the sender is told.
     pub(crate) fn status(&self) -> Status {
         let code = match self {
-            Self::Misled(_) | Self::Forgetful(_) | Self::Removed(_) => Code::FailedPrecondition,
+            Self::Misled(_) | Self::Forgetful(_) | Self::Removed(_) | Self::TooOld { .. } => Code::FailedPrecondition,
             Self::Senseless(_) => Code::InvalidArgument,
             Self::Stopped => Code::Unavailable,
         };
         let mut status = Status::new(code, self.to_string());
         if let Some(kind) = self.kind() {
             status.metadata_mut().insert(KIND, MetadataValue::from_static(kind));
+        }
+        if let Self::TooOld { version, .. } = self {
+            status.metadata_mut().insert(VERSION, version.number().into());
         }
         status
     }
@@ -58,6 +73,8 @@ impl Refusal {
 pub(crate) enum Verdict {
     Forgetful,
     Removed,
+    /// For this version of the cluster.
+    TooOld(Release),
 }
 
 /// Whether a refusal is such that this member must stop.
@@ -65,6 +82,10 @@ pub(crate) fn verdict(status: &Status) -> Option<Verdict> {
     match status.metadata().get(KIND)?.to_str().ok()? {
         "forgetful" => Some(Verdict::Forgetful),
         "removed" => Some(Verdict::Removed),
+        "too-old" => {
+            let version = status.metadata().get(VERSION)?.to_str().ok()?.parse().ok()?;
+            Some(Verdict::TooOld(Release::from_number(version)))
+        }
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use openraft::{async_runtime::watch::WatchReceiver, impls::ProgressResponder, vo
 use proto::peer::{self as pb, peer_server::Peer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
+use types::Release;
 
 use super::{
     Acquaintances,
@@ -88,6 +89,14 @@ impl Inner {
             return Err(Status::permission_denied(format!("the certificate is member {shown}'s")));
         }
         self.acquaintances.admit(header).await.map_err(|refusal| refusal.status())
+    }
+
+    /// Why what a leader sent is not taken. If only a later release could read it, this member stops.
+    fn unread(&self, refusal: &Refusal) -> Status {
+        if let Refusal::Senseless(fault) = refusal {
+            self.acquaintances.look_at(*fault);
+        }
+        refusal.status()
     }
 
     /// A vote that a sender speaks of as a candidate or leader must be its own.
@@ -178,7 +187,7 @@ impl Inner {
 
     async fn take_image(&self, offer: pb::ImageOffer, mut requests: Streaming<pb::ImageRequest>, held: Held) -> Taken {
         let (only, end) = self.receiving.turn(self.config.election_timeout).await?;
-        let offer = Offer::read(offer).map_err(|refusal| refusal.status())?;
+        let offer = Offer::read(offer).map_err(|refusal| self.unread(&refusal))?;
         let collector = self.driver.collect(offer.id.clone()).await;
         let collector = collector.map_err(|error| Status::internal(error.to_string()))?;
         let (bytes, collected) =
@@ -204,7 +213,7 @@ fn image_response(step: pb::image_response::Step) -> pb::ImageResponse {
 #[tonic::async_trait]
 impl Peer for Service {
     async fn greet(&self, request: Request<pb::GreetRequest>) -> Result<Response<pb::GreetResponse>, Status> {
-        let Inner { acquaintances, raft, applied, .. } = &*self.0;
+        let Inner { acquaintances, raft, applied, leadership, .. } = &*self.0;
         let (shown, request) = opened(request);
         self.0.admit(shown, request.header.as_ref()).await?;
         let known = acquaintances.all().into_iter().map(|(member, known)| pb::Known {
@@ -221,7 +230,13 @@ impl Peer for Service {
             log_index: metrics.last_log_index.unwrap_or(0),
             commit_index: metrics.local_committed.map_or(0, |committed| committed.index),
             applied_index: applied.borrow().map_or(0, |applied| applied.index),
-            format: u32::from(codec::FORMAT),
+            release: wire::release_out(acquaintances.releases.own()),
+            // Another member may have yet to hear of it.
+            cluster_version: acquaintances
+                .releases
+                .version()
+                .filter(|_| leadership.borrow().acting)
+                .map_or(0, Release::number),
         }))
     }
 
@@ -243,7 +258,7 @@ impl Peer for Service {
         let opening = requests.message().await?.ok_or_else(|| senseless(Fault::Missing("header")))?;
         let sender = self.0.admit(shown, opening.header.as_ref()).await?;
         let (fault, faults) = oneshot::channel();
-        let requests = appended(sender, requests, fault);
+        let requests = appended(Arc::clone(&self.0), sender, requests, fault);
         let standing = Arc::clone(&self.0.standing);
         let requests = requests.inspect(move |request| standing.hear(request.vote.leader_id.term));
         let outcomes = self.0.raft.stream_append(requests).map(|outcome| match outcome {
@@ -259,7 +274,7 @@ impl Peer for Service {
         let (shown, request) = opened(request);
         let sender = self.0.admit(shown, request.header.as_ref()).await?;
         Inner::own_vote(sender, request.vote.as_ref())?;
-        let request = wire::append_in(request).map_err(senseless)?;
+        let request = wire::append_in(request).map_err(|fault| self.0.unread(&fault.into()))?;
         self.0.standing.hear(request.vote.leader_id.term);
         let mut outcome = Box::pin(self.0.raft.stream_append(futures_util::stream::once(async { request })));
         match outcome.next().await {
@@ -354,24 +369,28 @@ impl Peer for Service {
 
 /// The leader's entries, up to the first request that is no good; `fault` hears what was wrong with that.
 fn appended(
+    inner: Arc<Inner>,
     sender: u64,
     requests: Streaming<pb::AppendRequest>,
     fault: oneshot::Sender<Status>,
 ) -> impl Stream<Item = openraft::raft::AppendEntriesRequest<crate::types::Types>> + Send + 'static {
-    futures_util::stream::unfold((requests, Some(fault)), move |(mut requests, mut fault)| async move {
-        let request = async {
-            let Some(request) = requests.message().await? else { return Ok(None) };
-            Inner::own_vote(sender, request.vote.as_ref())?;
-            wire::append_in(request).map(Some).map_err(senseless)
-        };
-        match request.await {
-            Ok(request) => request.map(|request| (request, (requests, fault))),
-            Err(status) => {
-                if let Some(fault) = fault.take() {
-                    // Nobody listens any more if the stream itself is gone.
-                    drop(fault.send(status));
+    futures_util::stream::unfold((requests, Some(fault)), move |(mut requests, mut fault)| {
+        let inner = Arc::clone(&inner);
+        async move {
+            let request = async {
+                let Some(request) = requests.message().await? else { return Ok(None) };
+                Inner::own_vote(sender, request.vote.as_ref())?;
+                wire::append_in(request).map(Some).map_err(|fault| inner.unread(&fault.into()))
+            };
+            match request.await {
+                Ok(request) => request.map(|request| (request, (requests, fault))),
+                Err(status) => {
+                    if let Some(fault) = fault.take() {
+                        // Nobody listens any more if the stream itself is gone.
+                        drop(fault.send(status));
+                    }
+                    None
                 }
-                None
             }
         }
     })

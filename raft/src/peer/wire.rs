@@ -5,6 +5,7 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use proto::peer as pb;
+use types::Release;
 
 use crate::{
     ChangeError, MemberId, Node,
@@ -21,6 +22,11 @@ pub(crate) enum Fault {
     Contradiction(&'static str),
     #[error("its {0} is damaged: {1}")]
     Damaged(&'static str, Damage),
+}
+
+/// The first release tells none.
+pub(crate) fn release_out(release: Release) -> u32 {
+    if release == Release::FIRST { 0 } else { release.number() }
 }
 
 pub(crate) fn vote_out(vote: &Vote) -> pb::Vote {

@@ -17,7 +17,7 @@ pub(super) struct Cluster {
     pub(super) disks: BTreeMap<u64, Disk>,
     /// How members are started, but for who they are.
     pub(super) config: Config,
-    founders: Vec<u64>,
+    pub(super) founders: Vec<u64>,
 }
 
 pub(super) struct Running {

@@ -14,6 +14,7 @@ use bytes::{Buf, BufMut, Bytes};
 use engine::{Batch, Durability, Engine, Space};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use types::Release;
 
 use crate::{Collector, Committed, Image, Machine, MachineError, Part};
 
@@ -28,6 +29,7 @@ pub(crate) struct Journal {
     engine: Engine,
     collections: Collections,
     next: u64,
+    version: Option<Release>,
     pub(crate) syncs: Arc<AtomicU64>,
     gate: Option<Gate>,
     fails_at: Option<Bytes>,
@@ -47,8 +49,9 @@ pub(crate) struct Keeper {
 
 impl Journal {
     pub(crate) fn new(engine: Engine) -> Self {
-        let next = read(&engine).len() as u64;
-        Self { engine, collections: Collections::default(), next, syncs: Arc::default(), gate: None, fails_at: None }
+        let (next, version) = (read(&engine).len() as u64, version_in(&read(&engine)));
+        let (collections, syncs) = (Collections::default(), Arc::default());
+        Self { engine, collections, next, version, syncs, gate: None, fails_at: None }
     }
 
     /// Keeps what it collects of images there.
@@ -84,6 +87,10 @@ impl Machine for Journal {
         self.engine.get(RECORD, b"").map_err(MachineError::new)
     }
 
+    fn version(&self) -> Option<Release> {
+        self.version
+    }
+
     fn apply(&mut self, entries: Vec<Committed>, record: Bytes) -> Result<Vec<Vec<Answer>>, MachineError> {
         if entries.iter().any(|entry| !entry.commands.is_empty()) {
             self.wait_at_gate();
@@ -97,6 +104,7 @@ impl Machine for Journal {
                     return Err(MachineError::new("told to fail"));
                 }
                 batch.put(JOURNAL, Bytes::copy_from_slice(&self.next.to_be_bytes()), command.clone());
+                self.version = self.version.max(version_in(std::slice::from_ref(&command)));
                 answered.push((self.next, command));
                 self.next += 1;
             }
@@ -146,8 +154,21 @@ impl Machine for Journal {
         }
         batch.put(RECORD, Bytes::new(), parts.remove("record").unwrap());
         self.next = next;
-        self.engine.write(batch, Durability::Synced).map_err(MachineError::new)
+        self.engine.write(batch, Durability::Synced).map_err(MachineError::new)?;
+        self.version = version_in(&read(&self.engine));
+        Ok(())
     }
+}
+
+/// A command after which the cluster is at a release.
+pub(crate) fn version(release: Release) -> Bytes {
+    [b"version ", &release.number().to_be_bytes()[..]].concat().into()
+}
+
+/// The version that commands lead to.
+fn version_in(commands: &[Bytes]) -> Option<Release> {
+    let number = |command: &Bytes| Some(u32::from_be_bytes(command.strip_prefix(b"version ")?.try_into().ok()?));
+    commands.iter().filter_map(number).map(Release::from_number).max()
 }
 
 /// What a disk holds of images that are not complete.

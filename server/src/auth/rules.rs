@@ -64,6 +64,8 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
     ("/etcdserverpb.Maintenance/Snapshot", Root),
     ("/etcdserverpb.Maintenance/Status", User),
     ("/etcdserverpb.Watch/Watch", KeysOfEachMessage),
+    ("/meshstore.upgrade.v1.Upgrade/Probe", Root),
+    ("/meshstore.upgrade.v1.Upgrade/Versions", User),
     ("/v3electionpb.Election/Campaign", Keys),
     ("/v3electionpb.Election/Leader", Keys),
     ("/v3electionpb.Election/Observe", Keys),
@@ -81,17 +83,24 @@ pub(crate) fn of(path: &str) -> Rule {
 /// Whether a member without a vote answers; ranges that are served from what it has applied alone, if at all. Source:
 /// etcd `server/etcdserver/api/v3rpc/interceptor.go`.
 pub(crate) fn is_for_learners(path: &str) -> bool {
-    matches!(path, "/etcdserverpb.KV/Range" | "/etcdserverpb.Maintenance/Status" | "/etcdserverpb.Maintenance/Snapshot")
+    matches!(
+        path,
+        "/etcdserverpb.KV/Range"
+            | "/etcdserverpb.Maintenance/Status"
+            | "/etcdserverpb.Maintenance/Snapshot"
+            | "/meshstore.upgrade.v1.Upgrade/Versions"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PROTOS: [&str; 3] = [
+    const PROTOS: [&str; 4] = [
         include_str!("../../../proto/proto/etcd/rpc.proto"),
         include_str!("../../../proto/proto/etcd/lock.proto"),
         include_str!("../../../proto/proto/etcd/election.proto"),
+        include_str!("../../../proto/proto/meshstore/upgrade.proto"),
     ];
 
     /// `/package.Service/Method` of each method that a `.proto` file declares.
@@ -109,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_of_etcd_has_a_rule_and_nothing_else_has() {
+    fn every_method_for_clients_has_a_rule_and_nothing_else_has() {
         let mut declared: Vec<String> = PROTOS.into_iter().flat_map(methods).collect();
         declared.sort();
         assert!(declared.len() > 40);

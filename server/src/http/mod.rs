@@ -27,7 +27,11 @@ use gateway::Gateway;
 pub(crate) use gateway::Methods;
 pub(crate) use json::Malformed;
 
-use crate::{ETCD_API_VERSION, GrpcFace, core::Core};
+use crate::{
+    GrpcFace,
+    core::Core,
+    upgrade::{etcd_api, etcd_minor, program_version},
+};
 
 /// Said to who shows a certificate to the gateway while users are recognized by theirs. The words are etcd's.
 const NO_COMMON_NAMES: &str =
@@ -105,7 +109,7 @@ impl HttpFace {
         }
         let query = request.uri().query().unwrap_or_default();
         match path.as_str() {
-            "/version" => reply::json(StatusCode::OK, version()),
+            "/version" => reply::json(StatusCode::OK, version(&self.core)),
             "/metrics" => self.metrics().await,
             "/health" => health::health(&self.core, query).await,
             path => health::checks(&self.core, path, query).await,
@@ -132,13 +136,16 @@ fn is_known(path: &str) -> bool {
     matches!(path, "/version" | "/metrics" | "/health") || health::is_check(path)
 }
 
-/// The minor version of the API, as a cluster has it.
-pub(crate) fn cluster_version() -> String {
-    let minor = ETCD_API_VERSION.rsplit_once('.').map_or(ETCD_API_VERSION, |(minor, _patch)| minor);
-    format!("{minor}.0")
-}
-
-fn version() -> String {
-    let cluster = cluster_version();
-    json!({ "etcdserver": ETCD_API_VERSION, "etcdcluster": cluster, "storage": cluster }).to_string()
+/// Under etcd's keys the versions of its API, under our own those of this program.
+fn version(core: &Core) -> String {
+    let (release, version) = (core.config.release, core.version());
+    let etcd_cluster = format!("{}.0", etcd_minor(version));
+    json!({
+        "etcdserver": etcd_api(release),
+        "etcdcluster": etcd_cluster,
+        "storage": etcd_cluster,
+        "meshstoreserver": program_version(release),
+        "meshstorecluster": version.to_string(),
+    })
+    .to_string()
 }

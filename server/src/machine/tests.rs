@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use ca::LedgerView;
+use ca::{LedgerCommand, LedgerView};
 use raft::Machine;
-use store::{LeaseGrant, Limits, Put, PutLease, PutValue, Range, Renewal, View, WatchId, WatchRequest, WatchStart};
+use store::{
+    Actor, Command, LeaseGrant, Limits, Put, PutLease, PutValue, Range, Renewal, View, WatchId, WatchRequest,
+    WatchStart,
+};
 use tempfile::TempDir;
 use types::{KeyRange, LeaseId, TrustDomain};
 
@@ -40,7 +43,8 @@ impl Rig {
             Arc::new(SimpleTokens::new(Duration::from_mins(5), clock)),
         );
         let shared = (Arc::clone(&lessor), Arc::clone(&tokens));
-        let machine = StateMachine::new(home, (store, ledger), shared, clock, Arc::default());
+        let machine = StateMachine::new(home, (store, ledger), shared, Release::THIS, (clock, Arc::default()));
+        let machine = machine.expect("it opens");
         Self { dir, machine, view, ledger: ledger_view, lessor, tokens, index: 0 }
     }
 
@@ -57,12 +61,11 @@ impl Rig {
     }
 
     fn put(&mut self, key: &str, value: &str) {
-        let (key, value) = (key.to_owned().into(), PutValue::Set(value.to_owned().into()));
-        self.store(Command::Put(Put { key, value, lease: PutLease::Set(None), prev_kv: false }));
+        self.store(&put(key, value));
     }
 
-    fn store(&mut self, command: Command) {
-        self.apply(vec![store_command(&Entry::from(command).encode())]);
+    fn store(&mut self, command: &Command) {
+        self.apply(vec![Proposal::store(command, &Actor::Nobody).into_bytes()]);
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
@@ -83,6 +86,11 @@ impl Rig {
         collector.finish(image.parts()).expect("it is whole");
         self.machine.install(collector).expect("it takes over");
     }
+}
+
+fn put(key: &str, value: &str) -> Command {
+    let (key, value) = (key.to_owned().into(), PutValue::Set(value.to_owned().into()));
+    Command::Put(Put { key, value, lease: PutLease::Set(None), prev_kv: false })
 }
 
 fn record(index: u64) -> Bytes {
@@ -106,7 +114,7 @@ async fn a_member_takes_over_anothers_state_while_it_is_read_and_watched() {
     let custody = ca::Custody::new(custody.path().join("ca"), custody.path().join("kek"));
     let genesis = custody.found(&TrustDomain::parse("cluster.local").expect("a name"), ca::Time::now());
     let genesis = LedgerCommand::Genesis(genesis.expect("founded"));
-    from.apply(vec![ledger_command(&genesis.encode())]);
+    from.apply(vec![Proposal::ledger(&genesis).into_bytes()]);
     let image = from.machine.image().expect("made");
     from.put("a", "later");
 
@@ -144,7 +152,7 @@ fn leases_are_not_timed_and_tokens_not_known_by_what_was_passed_over() {
     to.lessor.lock().promote(Duration::ZERO, [store::Lease { id, ttl, remaining: None }], Duration::ZERO);
     let (word, digest) = new_word();
     to.tokens.tell(News::Given { digest, index: 3, user: "u".into() });
-    from.store(Command::LeaseGrant(LeaseGrant { id, ttl }));
+    from.store(&Command::LeaseGrant(LeaseGrant { id, ttl }));
     let image = from.machine.image().expect("made");
     to.take_over(&*image);
     assert_eq!(to.lessor.lock().renew(id, Duration::ZERO), Renewal::NotLeading);
@@ -170,4 +178,36 @@ fn what_another_machine_collected_is_refused() {
     rig.put("a", "1");
     assert!(rig.machine.install(Box::new(Other)).is_err());
     assert_eq!(rig.get("a"), Some("1".into()));
+}
+
+#[test]
+fn the_version_is_kept_never_falls_and_comes_along_in_images() {
+    let version = |version| Proposal::cluster(ClusterCommand::Version(version)).into_bytes();
+    let mut rig = Rig::new();
+    assert_eq!(rig.machine.version(), None);
+    rig.apply(vec![version(Release::THIS), Proposal::cluster(ClusterCommand::Probe).into_bytes()]);
+    assert_eq!(rig.machine.version(), Some(Release::THIS));
+    rig.apply(vec![version(Release::FIRST)]);
+    let mut rig = rig.reopen();
+    assert_eq!(rig.machine.version(), Some(Release::THIS));
+
+    let image = rig.machine.image().expect("made");
+    let mut other = Rig::new();
+    other.take_over(&*image);
+    assert_eq!(other.machine.version(), Some(Release::THIS));
+}
+
+#[test]
+fn a_member_that_is_too_old_for_a_command_stops_before_it() {
+    let mut rig = Rig::new();
+    rig.machine.release = Release::FIRST;
+    rig.put("a", "1");
+    let put = Proposal::store(&put("a", "2"), &Actor::Nobody).into_bytes();
+    let commands = vec![put, Proposal::cluster(ClusterCommand::Version(Release::THIS)).into_bytes()];
+    let outcome = rig.machine.apply(vec![Committed { index: 2, term: 1, commands }], record(2));
+    let error = outcome.map(drop).expect_err("it cannot be read");
+    let told = std::error::Error::source(&error).expect("why").to_string();
+    assert!(told.contains("since release 0.2") && told.contains("release 0.1 does not understand"), "{told}");
+    assert_eq!((rig.get("a"), rig.machine.version()), (Some("1".into()), None), "nothing of the entry was done");
+    assert_eq!(rig.machine.record().expect("readable"), Some(record(1)));
 }

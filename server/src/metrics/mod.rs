@@ -28,7 +28,11 @@ pub(crate) use rpc::Calls;
 pub use rpc::{Answer, Answering, GrpcFace};
 use text::Page;
 
-use crate::{ETCD_API_VERSION, core::Core, wire};
+use crate::{
+    core::Core,
+    upgrade::{etcd_api, etcd_minor, program_version},
+    wire,
+};
 
 /// The content type of the page.
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -161,11 +165,13 @@ fn write_member(core: &Core, page: &mut Page) {
     let id = status.member.to_string();
     page.gauge("etcd_server_id", "The member's ID, as a label.").with(&[("server_id", &id)], 1);
     page.gauge("etcd_server_version", "The version of etcd's API, as a label.")
-        .with(&[("server_version", ETCD_API_VERSION)], 1);
+        .with(&[("server_version", etcd_api(core.config.release))], 1);
     page.gauge("etcd_cluster_version", "The version of the cluster's API, as a label.")
-        .with(&[("cluster_version", &crate::http::cluster_version())], 1);
+        .with(&[("cluster_version", etcd_minor(core.version()))], 1);
     page.gauge("meshstore_build_info", "The version of meshstore, as a label.")
-        .with(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+        .with(&[("version", &program_version(core.config.release))], 1);
+    page.gauge("meshstore_cluster_version", "The release of meshstore that the cluster is at, as a label.")
+        .with(&[("cluster_version", &core.version().to_string())], 1);
     page.gauge("etcd_server_has_leader", "Whether this member knows of a leader.")
         .is(u8::from(status.leader.is_some()));
     page.gauge("etcd_server_is_leader", "Whether this member leads.")

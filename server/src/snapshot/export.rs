@@ -15,6 +15,7 @@ use raft::{Member, Role};
 use serde_json::json;
 use store::{Export, StoreError};
 use tokio_util::sync::CancellationToken;
+use types::Release;
 
 use super::{
     SnapshotError,
@@ -23,7 +24,7 @@ use super::{
     schema::{self, meta},
     users,
 };
-use crate::{ETCD_API_VERSION, core::Core};
+use crate::{ETCD_API_VERSION, core::Core, machine::version_of};
 
 /// How long the end of a lease with many keys is waited for.
 const SETTLE_WAIT: Duration = Duration::from_secs(30);
@@ -78,7 +79,7 @@ fn write_moment(
     write_keys(export, stop, &mut writer)?;
     write_leases(export, &mut writer)?;
     write_alarms(export, &mut writer)?;
-    write_meta(export, about, &mut writer)?;
+    write_meta(export, about, version_of(pinned)?, &mut writer)?;
     write_members(about, &mut writer)?;
     users::write(&export.auth()?, &mut writer)?;
     for bucket in schema::EMPTY {
@@ -125,13 +126,19 @@ fn write_alarms(export: &Export<'_, Pinned<'_>>, writer: &mut Writer<File>) -> R
     Ok(bucket.finish()?)
 }
 
-fn write_meta(export: &Export<'_, Pinned<'_>>, about: &About, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
+fn write_meta(
+    export: &Export<'_, Pinned<'_>>,
+    about: &About,
+    version: Option<Release>,
+    writer: &mut Writer<File>,
+) -> Result<(), SnapshotError> {
     let voters = json!({ "voters": [about.member], "auto_leave": false });
     let compaction = |revision: i64| schema::revision_key(revision, 0);
     let entries = [
         (meta::VOTERS, Some(voters.to_string().into_bytes())),
         (meta::INDEX, Some(about.index.to_be_bytes().to_vec())),
         (meta::FINISHED, export.swept().map(compaction)),
+        (meta::MESHSTORE, version.map(|version| version.number().to_be_bytes().to_vec())),
         (meta::SCHEDULED, export.compacted().map(compaction)),
         (meta::STORAGE_VERSION, Some(ETCD_API_VERSION.into())),
         (meta::TERM, Some(about.term.to_be_bytes().to_vec())),

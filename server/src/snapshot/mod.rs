@@ -25,6 +25,8 @@ mod tests;
 
 use std::{io, path::PathBuf};
 
+use types::Release;
+
 use crate::ServerError;
 
 pub use restore::{Progress, Restore, Restored, restore};
@@ -66,6 +68,16 @@ pub enum SnapshotError {
     /// The file holds what only a newer version of this program knows.
     #[error("the snapshot was saved by a newer version: it has a bucket {0}")]
     Newer(String),
+    /// The file is of a cluster at a later release.
+    #[error(
+        "the snapshot was saved at release {of}, and this is {release}: restore it with release {of} or a later one"
+    )]
+    LaterRelease {
+        /// The release of the cluster that it was saved from.
+        of: Release,
+        /// This one.
+        release: Release,
+    },
     /// There is something in the data directory.
     #[error("data directory {} is not empty", .0.display())]
     NotEmpty(PathBuf),

@@ -15,7 +15,7 @@ use ca::{Ledger, LedgerView};
 use engine::{Batch, Durability, Engine};
 use raft::{ClusterId, MemberId};
 use store::{Load, Loaded};
-use types::TrustDomain;
+use types::{Release, TrustDomain};
 
 use super::{
     SnapshotError, io_error,
@@ -116,6 +116,7 @@ fn load(restore: &Restore, dir: &Path, mut progress: impl FnMut(Progress)) -> Re
     let verified = |bytes| progress(Progress::Verified(bytes));
     let source = Source::open(&restore.snapshot, !restore.skip_hash_check, verified)?;
     let state = open_state(dir.join(STATE)).map_err(no_member)?.engine();
+    check_release(&source, restore.config.release)?;
     fill(&source, &state, restore.bump_revision, progress)
 }
 
@@ -142,6 +143,15 @@ pub(crate) fn fill(
         Some(bump) => Some(last.max(meta.compacted().unwrap_or(1)).saturating_add_unsigned(bump)),
     };
     Ok(load.finish(compacted, finished)?)
+}
+
+/// A cluster that is restored is a new one, whose version its members decide anew; but the file must be one that they
+/// understand.
+fn check_release(source: &Source, release: Release) -> Result<(), SnapshotError> {
+    match source.meta()?.release {
+        Some(of) if of > release => Err(SnapshotError::LaterRelease { of, release }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Leaves out nothing that a newer version knows.

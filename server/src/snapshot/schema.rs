@@ -12,7 +12,7 @@ use proto::{
     mvccpb,
 };
 use store::{Alarm, AlarmKind, Change, KeyValue, Lease, Step};
-use types::{LeaseId, Revision};
+use types::{LeaseId, Release, Revision};
 
 use crate::wire;
 
@@ -39,6 +39,8 @@ pub(crate) mod meta {
     pub(in super::super) const VOTERS: &str = "confState";
     /// The oldest release of etcd that understands the file.
     pub(in super::super) const STORAGE_VERSION: &str = "storageVersion";
+    /// The cluster's version: the release of meshstore that understands the file, as a number of 4 bytes. Etcd passes it over.
+    pub(in super::super) const MESHSTORE: &str = "meshstoreVersion";
     /// The last compaction, as a revision's key.
     pub(in super::super) const SCHEDULED: &str = "scheduledCompactRev";
     /// The last compaction that has left no dead key behind, as a revision's key.
@@ -186,6 +188,8 @@ pub(crate) struct Meta {
     pub(crate) scheduled: Option<i64>,
     pub(crate) finished: Option<i64>,
     pub(crate) storage_version: String,
+    /// The cluster's version; the first release's files and etcd's have none.
+    pub(crate) release: Option<Release>,
 }
 
 impl Meta {
@@ -196,6 +200,10 @@ impl Meta {
         match std::str::from_utf8(key) {
             Ok(meta::SCHEDULED) => self.scheduled = compaction()?,
             Ok(meta::FINISHED) => self.finished = compaction()?,
+            Ok(meta::MESHSTORE) => {
+                let number = value.try_into().map_err(|_| "the cluster's version is 4 bytes")?;
+                self.release = Some(Release::from_number(u32::from_be_bytes(number)));
+            }
             Ok(meta::STORAGE_VERSION) => self.storage_version = String::from_utf8_lossy(value).into_owned(),
             _ => {}
         }

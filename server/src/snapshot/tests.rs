@@ -111,6 +111,30 @@ fn restore_of(folder: &Path) -> Restore {
 }
 
 #[tokio::test]
+async fn a_snapshot_of_a_later_release_is_refused_and_its_own_release_takes_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("saved.db");
+    let member = Member::start(config(&folder.path().join("old"))).await.expect("starts");
+    let at_this_release = async {
+        loop {
+            member.save_snapshot(path.clone()).await.expect("saved");
+            let saved = source::Source::open(&path, true, |_| {}).expect("whole").meta().expect("readable");
+            if saved.release == Some(Release::THIS) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), at_this_release).await.expect("the version is agreed on");
+    member.shutdown().await.expect("stops");
+    let mut asked = restore_of(folder.path());
+    asked.config.release = Release::FIRST;
+    let error = restore(asked.clone(), |_| {}).await.expect_err("refused");
+    assert!(matches!(error, SnapshotError::LaterRelease { of: Release::THIS, release: Release::FIRST }), "{error}");
+    asked.config.release = Release::THIS;
+    restore(asked, |_| {}).await.expect("restored");
+}
+
+#[tokio::test]
 async fn what_was_saved_is_restored_with_its_history_and_another_identity() {
     let folder = saved().await;
     let status = snapshot_status(&folder.path().join("saved.db")).expect("whole");

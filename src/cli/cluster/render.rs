@@ -6,7 +6,7 @@ use client::StatusResponse;
 use serde_json::{Value, json};
 
 use super::{
-    report::{Cluster, Report},
+    report::{Answer, Cluster, Report},
     shown,
 };
 use crate::cli::{
@@ -46,19 +46,20 @@ fn verdict(cluster: &Cluster) -> String {
     };
     let doubt = if cluster.unconfirmed { " (as one member knows it)" } else { "" };
     let of = if voters == 1 { "voter answers" } else { "voters answer" };
-    format!("cluster {:x}{doubt}: {well} of {voters} {of}, {spare}", cluster.id)
+    let at = cluster.version().map_or_else(String::new, |version| format!(" at {version}"));
+    format!("cluster {:x}{at}{doubt}: {well} of {voters} {of}, {spare}", cluster.id)
 }
 
 fn row(cluster: &Cluster, report: &Report, columns: usize) -> Vec<String> {
     let status = report.status();
     let known = |value: fn(&StatusResponse) -> String| status.map_or_else(dash, value);
-    let took = report.answer.as_ref().ok().map(|(_, took)| *took);
+    let took = report.answer.as_ref().ok().map(|answer| answer.took);
     let cells = [
         shown(&report.member),
         role(cluster, report).to_owned(),
         health(cluster, report),
         lag(cluster, report).map_or_else(dash, |lag| lag.to_string()),
-        known(|status| status.version.clone()),
+        version(report).unwrap_or_else(dash),
         known(|status| size(status.db_size_bytes)),
         took.map_or_else(dash, milliseconds),
         format!("{:x}", report.member.id),
@@ -68,6 +69,12 @@ fn row(cluster: &Cluster, report: &Report, columns: usize) -> Vec<String> {
         report.member.client_urls.join(","),
     ];
     cells.into_iter().take(columns).collect()
+}
+
+/// The version that it runs; of one that does not tell, that of etcd's API.
+fn version(report: &Report) -> Option<String> {
+    let own = report.versions().map(|versions| versions.version.clone());
+    own.or_else(|| report.status().map(|status| format!("etcd {}", status.version)))
 }
 
 fn dash() -> String {
@@ -95,7 +102,7 @@ fn health(cluster: &Cluster, report: &Report) -> String {
     match &report.answer {
         Err(reason) if report.member.client_urls.is_empty() => reason.clone(),
         Err(_) => "does not answer".to_owned(),
-        Ok((status, _)) if !status.errors.is_empty() => {
+        Ok(Answer { status, .. }) if !status.errors.is_empty() => {
             let told: Vec<_> =
                 status.errors.iter().map(|error| error.trim().trim_start_matches("etcdserver: ")).collect();
             told.join(", ")
@@ -110,6 +117,7 @@ fn document(cluster: &Cluster) -> Value {
     let (voters, well) = cluster.voters();
     json!({
         "cluster": format!("{:x}", cluster.id),
+        "version": cluster.version(),
         "leader": cluster.leader().map(|leader| format!("{leader:x}")),
         "voters": voters,
         "votersAnswering": well,
@@ -129,9 +137,10 @@ fn member(cluster: &Cluster, report: &Report) -> Value {
         "clientURLs": report.member.client_urls,
     });
     match &report.answer {
-        Ok((status, took)) => {
+        Ok(Answer { status, took, .. }) => {
             value["lag"] = json!(lag(cluster, report));
-            value["version"] = json!(status.version);
+            value["version"] = json!(version(report));
+            value["etcdVersion"] = json!(status.version);
             value["diskBytes"] = json!(status.db_size_bytes);
             value["usedBytes"] = json!(status.db_size_in_use_bytes);
             value["roundTripMs"] = json!(took.as_secs_f64() * 1000.0);
@@ -146,7 +155,7 @@ fn member(cluster: &Cluster, report: &Report) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use client::{Header, MemberInfo};
+    use client::{Header, MemberInfo, Versions};
     use types::Revision;
 
     use super::{verdict as verdict_of, *};
@@ -165,7 +174,12 @@ mod tests {
             errors: vec![],
             is_learner: false,
         };
-        let answer = applied.map(|applied| (status(applied), Duration::from_micros(1_250)));
+        let versions = Versions { version: "0.2.0".to_owned(), cluster_version: "0.2".to_owned() };
+        let answer = applied.map(|applied| Answer {
+            status: status(applied),
+            took: Duration::from_micros(1_250),
+            versions: Some(versions),
+        });
         Report {
             member: MemberInfo {
                 id,
@@ -190,16 +204,33 @@ mod tests {
         let cluster = Cluster { id: 0xc, unconfirmed: false, members };
         assert_eq!(
             printed(&cluster, Output::Table),
-            "cluster c: 2 of 3 voters answer, no other may be lost\n\
+            "cluster c at 0.2: 2 of 3 voters answer, no other may be lost\n\
              NAME   ROLE       HEALTH            LAG   VERSION   DISK    ROUND TRIP\n\
-             a      leader     healthy           0     3.6.0     20 kB   1.2 ms\n\
-             b      follower   healthy           3     3.6.0     20 kB   1.2 ms\n\
+             a      leader     healthy           0     0.2.0     20 kB   1.2 ms\n\
+             b      follower   healthy           3     0.2.0     20 kB   1.2 ms\n\
              c      follower   does not answer   -     -         -       -\n"
         );
         assert!(printed(&cluster, Output::Wide).contains("https://b:2380"));
         let value: Value = serde_json::from_str(&printed(&cluster, Output::Json)).unwrap();
         assert_eq!((&value["leader"], &value["members"][1]["lag"]), (&json!("1"), &json!(3)));
         assert!(printed(&cluster, Output::Yaml).contains("votersAnswering: 2"));
+    }
+
+    #[test]
+    fn in_the_middle_of_an_upgrade_each_member_shows_what_it_runs() {
+        let mut members = vec![report(1, "a", Some(50)), report(2, "b", Some(50))];
+        let answer = members[0].answer.as_mut().unwrap();
+        answer.versions = Some(Versions { version: "0.10.1".to_owned(), cluster_version: "0.9".to_owned() });
+        members[1].answer.as_mut().unwrap().versions = None;
+        let mut cluster = Cluster { id: 0xc, unconfirmed: false, members };
+        let text = printed(&cluster, Output::Table);
+        assert!(
+            text.contains("cluster c at 0.9: ") && text.contains(" 0.10.1 ") && text.contains(" etcd 3.6.0 "),
+            "{text}"
+        );
+        cluster.members.push(report(3, "c", Some(50)));
+        cluster.members[2].answer.as_mut().unwrap().versions.as_mut().unwrap().cluster_version = "0.10".to_owned();
+        assert_eq!(cluster.version(), Some("0.10"), "one member may have yet to hear of it");
     }
 
     #[test]

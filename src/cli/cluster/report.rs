@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{Client, MemberInfo, StatusResponse};
+use client::{Client, ClientError, MemberInfo, StatusResponse, Versions};
 use futures_util::future::join_all;
 
 use super::render;
@@ -36,8 +36,18 @@ pub(crate) struct ReportArgs {
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) member: MemberInfo,
-    /// What it says, and how long it took to; or why it said nothing.
-    pub(super) answer: Result<(StatusResponse, Duration), String>,
+    /// What it says; or why it said nothing.
+    pub(super) answer: Result<Answer, String>,
+}
+
+/// What a member says of itself.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusResponse,
+    /// How long it took to say so.
+    pub(super) took: Duration,
+    /// `None`: it does not know of releases.
+    pub(super) versions: Option<Versions>,
 }
 
 /// All of them.
@@ -61,6 +71,12 @@ impl Cluster {
         self.members.iter().filter_map(Report::status).map(|status| status.raft_index).max().unwrap_or(0)
     }
 
+    /// The release that the cluster is at, as far as those know who answer.
+    pub(super) fn version(&self) -> Option<&str> {
+        let at = self.members.iter().filter_map(Report::versions).map(|versions| versions.cluster_version.as_str());
+        at.max_by_key(|version| version.split('.').map(|number| number.parse::<u64>().ok()).collect::<Vec<_>>())
+    }
+
     /// How many voters there are, and how many of them answer.
     pub(super) fn voters(&self) -> (usize, usize) {
         let voters = || self.members.iter().filter(|report| !report.member.is_learner);
@@ -75,7 +91,11 @@ impl Cluster {
 
 impl Report {
     pub(super) fn status(&self) -> Option<&StatusResponse> {
-        self.answer.as_ref().ok().map(|(status, _)| status)
+        self.answer.as_ref().ok().map(|answer| &answer.status)
+    }
+
+    pub(super) fn versions(&self) -> Option<&Versions> {
+        self.answer.as_ref().ok()?.versions.as_ref()
     }
 }
 
@@ -106,7 +126,7 @@ async fn ask(session: &Session) -> Result<Cluster, Failure> {
     };
     let ask = async |member: MemberInfo| {
         let answer = match session.connection.client_of(member.client_urls.clone()) {
-            Ok(client) if !member.client_urls.is_empty() => status(&client).await,
+            Ok(client) if !member.client_urls.is_empty() => ask_one(&client).await.map_err(|error| error.to_string()),
             Ok(_) | Err(_) => Err("has not started yet".to_owned()),
         };
         Report { member, answer }
@@ -116,9 +136,9 @@ async fn ask(session: &Session) -> Result<Cluster, Failure> {
 }
 
 /// Asks twice: the first answer includes the connection, the second is the round trip.
-async fn status(client: &Client) -> Result<(StatusResponse, Duration), String> {
-    client.status().await.map_err(|error| error.to_string())?;
+async fn ask_one(client: &Client) -> Result<Answer, ClientError> {
+    let versions = client.versions().await?;
     let begun = Instant::now();
-    let status = client.status().await.map_err(|error| error.to_string())?;
-    Ok((status, begun.elapsed()))
+    let status = client.status().await?;
+    Ok(Answer { status, took: begun.elapsed(), versions })
 }

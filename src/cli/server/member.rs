@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use types::Release;
+
 use super::history::Mode;
 use crate::cli::duration;
 
@@ -48,6 +50,9 @@ pub(crate) struct MemberFlags {
     /// How much history is kept, by itself: hours, a TIME, or with mode revision a number of revisions; 0: all [default: 0]
     #[arg(long, value_name = "HISTORY", env = "ETCD_AUTO_COMPACTION_RETENTION")]
     pub(super) auto_compaction_retention: Option<String>,
+    /// For rehearsals of an upgrade: be as the release before this one, towards the other members [default: this release]
+    #[arg(long, value_name = "RELEASE", env = "ETCD_AS_RELEASE")]
+    as_release: Option<Release>,
     /// An idle watch that asked for it is told of progress this often [default: 10m]
     #[arg(long, value_name = "TIME", env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", value_parser = duration::parse)]
     watch_progress_notify_interval: Option<Duration>,
@@ -72,6 +77,7 @@ impl MemberFlags {
             heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),
             election_timeout: self.election_timeout.unwrap_or(default.election_timeout),
             snapshot_count: self.snapshot_count.unwrap_or(default.snapshot_count),
+            release: self.as_release.unwrap_or(default.release),
             store,
             watch_progress_interval: self.watch_progress_notify_interval.unwrap_or(default.watch_progress_interval),
             ..default

@@ -69,6 +69,8 @@ fn flags_reach_the_member() {
     let store = resolved(&["--quota-backend-bytes=-1", "--auto-compaction-retention", "5m"]).unwrap().member.store;
     assert_eq!(store.quota_backend_bytes, -1);
     assert_eq!(store.auto_compaction, Some(store::AutoCompaction::Periodic(Duration::from_mins(5))));
+    assert_eq!(resolved(&["--as-release", "0.1"]).unwrap().member.release, types::Release::FIRST);
+    assert!(refusal(&["--as-release", "9.9"]).contains("releases up to this one"));
     assert!(resolved(&["--metrics", "extensive"]).unwrap().member.extensive_metrics);
     let keeping = resolved(&["--grpc-keepalive-interval", "0s", "--max-concurrent-streams", "7"]).unwrap().keeping;
     assert_eq!((keeping.probe_interval, keeping.streams_max), (None, 7));

@@ -10,7 +10,7 @@ mod auth;
 mod reader;
 
 use bytes::Bytes;
-use types::KeyRange;
+use types::{KeyRange, Release};
 
 use self::reader::Reader;
 use crate::{
@@ -71,6 +71,23 @@ impl Entry {
 }
 
 impl Command {
+    /// The first release that has such commands, which all members must run before one is proposed. A new variant, or a
+    /// new field in the log, is of the release that brings it.
+    pub fn since(&self) -> Release {
+        match self {
+            Self::Put(_)
+            | Self::DeleteRange(_)
+            | Self::Txn(_)
+            | Self::Compact(_)
+            | Self::LeaseGrant(_)
+            | Self::LeaseRevoke(_)
+            | Self::LeaseCheckpoint(_)
+            | Self::Alarm(_)
+            | Self::Settle
+            | Self::Auth(_) => Release::FIRST,
+        }
+    }
+
     /// The entry of this command as the actor's: see [`Entry::encode`].
     pub fn encode_as(&self, actor: &Actor) -> Bytes {
         let mut out = vec![if *actor == Actor::Nobody { FORMAT } else { FORMAT_WITH_ACTOR }];
@@ -126,7 +143,7 @@ impl Reader<'_> {
             tag::ALARM => Command::Alarm(self.alarm_change()?),
             tag::SETTLE => Command::Settle,
             tag::AUTH => Command::Auth(self.auth()?),
-            _ => return Err(DecodeError::Malformed("unknown command")),
+            kind => return Err(DecodeError::Kind(kind)),
         })
     }
 }

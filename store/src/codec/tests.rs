@@ -194,6 +194,7 @@ fn the_log_of_this_version_stays_readable() {
     assert_eq!(&mine.encode()[..], written);
     assert_eq!(Entry::decode(&Bytes::from_static(written)), Ok(mine));
     assert_eq!(Entry::decode(&Bytes::from_static(b"\x03\x01")), Err(DecodeError::Format(3)));
+    assert_eq!(Entry::decode(&Bytes::from_static(b"\x01\x7f")), Err(DecodeError::Kind(0x7f)));
 }
 
 #[test]
