@@ -2,6 +2,8 @@
 //!
 //! Its messages are those of `meshstore/upgrade.proto`, which documents them.
 
+use std::collections::BTreeMap;
+
 use proto::upgrade::{self as pb, upgrade_client::UpgradeClient};
 use tonic::Code;
 
@@ -14,6 +16,8 @@ pub struct Versions {
     pub version: String,
     /// The release that the cluster has agreed on, `MAJOR.MINOR`: all members run it or a later one.
     pub cluster_version: String,
+    /// The release that each member said it runs, `MAJOR.MINOR`, by ID; none of those that it did not hear of.
+    pub members: BTreeMap<u64, String>,
 }
 
 /// A probe that the cluster has agreed on.
@@ -33,8 +37,10 @@ impl Client {
     pub async fn versions(&self) -> Result<Option<Versions>, ClientError> {
         let ask = |link| async move { UpgradeClient::new(link).versions(pb::VersionsRequest {}).await };
         match self.transport.call(Repeat::Always, ask).await {
-            Ok(pb::VersionsResponse { version, cluster_version, .. }) => {
-                Ok(Some(Versions { version, cluster_version }))
+            Ok(pb::VersionsResponse { version, cluster_version, members }) => {
+                let known = members.into_iter().filter(|member| !member.release.is_empty());
+                let members = known.map(|member| (member.id, member.release)).collect();
+                Ok(Some(Versions { version, cluster_version, members }))
             }
             Err(ClientError::Refused { code: Code::Unimplemented, .. }) => Ok(None),
             Err(error) => Err(error),

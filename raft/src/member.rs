@@ -48,7 +48,7 @@ struct Inner<M: Machine> {
     standing: Arc<Standing>,
     election_timeout: Duration,
     changes: Arc<Changes>,
-    contacts: Contacts,
+    contacts: Arc<Contacts>,
     acquaintances: Arc<Acquaintances>,
     service: Service,
     log_syncs: Arc<Durations>,
@@ -142,7 +142,7 @@ impl<M: Machine> Raft<M> {
             peers: Arc::clone(&peers),
         };
         tasks.spawn(rounds.run(queue, stop.clone()));
-        let contacts = Contacts::default();
+        let contacts = Arc::new(Contacts::default());
         let greeting = peer::greet(Arc::clone(&peers), openraft.server_metrics(), Arc::clone(&contacts), stop.clone());
         tasks.spawn(greeting);
         let changes = Arc::new(Changes {
@@ -290,7 +290,7 @@ impl<M: Machine> Raft<M> {
     /// How the other members are, in the order of their ids.
     pub fn progress(&self) -> Vec<Progress> {
         let metrics = self.0.changes.metrics();
-        let contacts = self.0.contacts.lock().clone();
+        let contacts = self.0.contacts.last();
         let others = metrics.membership_config.nodes().map(|(member, _)| *member);
         let others = others.filter(|member| *member != self.0.member.0);
         others
@@ -308,6 +308,11 @@ impl<M: Machine> Raft<M> {
                 }
             })
             .collect()
+    }
+
+    /// How long the other members took to answer when they were greeted, every ten seconds since this one started.
+    pub fn round_trips(&self) -> Vec<(MemberId, Arc<Durations>)> {
+        self.0.contacts.round_trips().into_iter().map(|(member, taken)| (MemberId(member), taken)).collect()
     }
 
     /// Adds a member without a vote, which may start with [`crate::Formation::Join`] then, or before. Returns when this
@@ -467,7 +472,7 @@ impl<M: Machine> Raft<M> {
 
     /// The members that answered the last greeting.
     pub(crate) fn greeted(&self) -> usize {
-        self.0.contacts.lock().len()
+        self.0.contacts.last().len()
     }
 }
 

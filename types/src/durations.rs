@@ -58,6 +58,27 @@ impl Durations {
         Duration::from_secs(10),
     ];
 
+    /// From 0.1 ms, twice as long each, to 3.2768 s: what a way to another member and back may take. Source: etcd's
+    /// `peer_round_trip_time_seconds`.
+    pub const NETWORK: &'static [Duration] = &[
+        Duration::from_micros(100),
+        Duration::from_micros(200),
+        Duration::from_micros(400),
+        Duration::from_micros(800),
+        Duration::from_micros(1_600),
+        Duration::from_micros(3_200),
+        Duration::from_micros(6_400),
+        Duration::from_micros(12_800),
+        Duration::from_micros(25_600),
+        Duration::from_micros(51_200),
+        Duration::from_micros(102_400),
+        Duration::from_micros(204_800),
+        Duration::from_micros(409_600),
+        Duration::from_micros(819_200),
+        Duration::from_micros(1_638_400),
+        Duration::from_micros(3_276_800),
+    ];
+
     /// Nothing counted yet. `bounds`: ascending upper bounds, inclusive.
     pub fn new(bounds: &'static [Duration]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
@@ -121,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_bounds_ascend() {
-        for bounds in [Durations::DISK, Durations::REQUEST] {
+        for bounds in [Durations::DISK, Durations::REQUEST, Durations::NETWORK] {
             assert!(bounds.is_sorted());
         }
     }

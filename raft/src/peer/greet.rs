@@ -10,6 +10,7 @@ use openraft::{async_runtime::watch::WatchReceiver, metrics::RaftServerMetrics, 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use types::Durations;
 
 use super::client::{Caught, Peers};
 use crate::{MemberId, Node, types::Types};
@@ -17,14 +18,41 @@ use crate::{MemberId, Node, types::Types};
 /// How often a member that answers is greeted again.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What the others said last, by member; only of those who answered the last greeting.
-pub(crate) type Contacts = Arc<Mutex<BTreeMap<u64, Caught>>>;
+/// What the others said when they were greeted.
+#[derive(Debug, Default)]
+pub(crate) struct Contacts {
+    /// By member; only of those who answered the last greeting.
+    last: Mutex<BTreeMap<u64, Caught>>,
+    /// How long each member took to answer, since this one started.
+    round_trips: Mutex<BTreeMap<u64, Arc<Durations>>>,
+}
+
+impl Contacts {
+    /// The last greeting of these members was answered so.
+    fn note(&self, greeted: &[u64], caught: BTreeMap<u64, Caught>) {
+        let mut round_trips = self.round_trips.lock();
+        round_trips.retain(|member, _| greeted.contains(member));
+        for (member, caught) in &caught {
+            let taken = round_trips.entry(*member).or_insert_with(|| Arc::new(Durations::new(Durations::NETWORK)));
+            taken.record(caught.round_trip);
+        }
+        *self.last.lock() = caught;
+    }
+
+    pub(crate) fn last(&self) -> BTreeMap<u64, Caught> {
+        self.last.lock().clone()
+    }
+
+    pub(crate) fn round_trips(&self) -> BTreeMap<u64, Arc<Durations>> {
+        self.round_trips.lock().clone()
+    }
+}
 
 /// Greets until `stop`.
 pub(crate) async fn greet(
     peers: Arc<Peers>,
     server: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
-    contacts: Contacts,
+    contacts: Arc<Contacts>,
     stop: CancellationToken,
 ) {
     let pause = peers.config.election_timeout.min(AGAIN);
@@ -72,6 +100,25 @@ async fn contact(peers: &Peers, others: &[(u64, Node)], contacts: &Contacts) -> 
     });
     let caught: BTreeMap<u64, Caught> = join_all(greetings).await.into_iter().flatten().collect();
     let all = caught.len() == others.len();
-    *contacts.lock() = caught;
+    contacts.note(&others.iter().map(|(member, _)| *member).collect::<Vec<_>>(), caught);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_is_measured_for_as_long_as_it_is_a_member() {
+        let contacts = Contacts::default();
+        let caught = |millis| Caught { round_trip: Duration::from_millis(millis), applied_index: 1 };
+        contacts.note(&[2, 3], BTreeMap::from([(2, caught(1)), (3, caught(2))]));
+        contacts.note(&[2, 3], BTreeMap::from([(2, caught(3))]));
+        assert!(contacts.last().keys().eq(&[2]), "only the last greeting counts");
+        let measured = |member| contacts.round_trips().get(&member).map(|taken| taken.counted());
+        let [second, third] = [2, 3].map(|member| measured(member).unwrap());
+        assert_eq!((second.count, second.sum, third.count), (2, Duration::from_millis(4), 1));
+        contacts.note(&[3], BTreeMap::new());
+        assert!(measured(2).is_none() && measured(3).is_some());
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns: the counters that nobody else keeps, and the page.
 //!
 //! - What a room knows anyway is read when the page is asked for; only what passes is counted as it passes.
-//! - A name that has no value here is absent: there are no peers to measure the way to in this version.
+//! - A name that has no value here is absent.
 
 mod process;
 mod rpc;
@@ -11,14 +11,17 @@ mod text;
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use proto::etcdserverpb as pb;
-use raft::Leadership;
+use raft::{Leadership, MemberId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -151,6 +154,7 @@ impl Health {
 pub(crate) fn exposition(core: &Core) -> String {
     let mut page = Page::default();
     write_member(core, &mut page);
+    write_round_trips(&core.raft.round_trips(), &mut page);
     write_disk(core, &mut page);
     write_store(core, &mut page);
     core.metrics.health.write(&mut page);
@@ -185,6 +189,15 @@ fn write_member(core: &Core, page: &mut Page) {
     page.gauge("etcd_server_proposals_pending", "Writes that wait for the log.").is(count(&metrics.proposals_pending));
     page.counter("etcd_server_proposals_failed_total", "Writes that the log gave no answer to.")
         .is(count(&metrics.proposals_failed));
+}
+
+/// A label in upper case is etcd's.
+fn write_round_trips(taken: &[(MemberId, Arc<Durations>)], page: &mut Page) {
+    let name = "etcd_network_peer_round_trip_time_seconds";
+    let mut family = page.histogram(name, "How long other members took to answer a greeting.");
+    for (member, taken) in taken {
+        family.durations(&[("To", &member.to_string())], taken);
+    }
 }
 
 fn write_disk(core: &Core, page: &mut Page) {
@@ -237,9 +250,29 @@ fn keys(core: &Core) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use raft::MemberId;
+    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn the_way_to_each_member_is_measured_under_etcds_name() {
+        let taken = Arc::new(Durations::new(Durations::NETWORK));
+        taken.record(Duration::from_micros(150));
+        let mut page = Page::default();
+        write_round_trips(&[(MemberId(0xb2), taken)], &mut page);
+        let page = page.into_text();
+        let name = "etcd_network_peer_round_trip_time_seconds";
+        for line in [
+            format!("# TYPE {name} histogram"),
+            format!("{name}_bucket{{To=\"b2\",le=\"0.0001\"}} 0"),
+            format!("{name}_bucket{{To=\"b2\",le=\"0.0002\"}} 1"),
+            format!("{name}_bucket{{To=\"b2\",le=\"3.2768\"}} 1"),
+            format!("{name}_sum{{To=\"b2\"}} 0.00015"),
+            format!("{name}_count{{To=\"b2\"}} 1"),
+        ] {
+            assert!(page.lines().any(|one| one == line), "{line} is not in\n{page}");
+        }
+    }
 
     #[tokio::test]
     async fn a_leader_is_counted_once_until_there_is_another() {

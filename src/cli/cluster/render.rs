@@ -59,7 +59,7 @@ fn row(cluster: &Cluster, report: &Report, columns: usize) -> Vec<String> {
         role(cluster, report).to_owned(),
         health(cluster, report),
         lag(cluster, report).map_or_else(dash, |lag| lag.to_string()),
-        version(report).unwrap_or_else(dash),
+        version(cluster, report).unwrap_or_else(dash),
         known(|status| size(status.db_size_bytes)),
         took.map_or_else(dash, milliseconds),
         format!("{:x}", report.member.id),
@@ -71,10 +71,11 @@ fn row(cluster: &Cluster, report: &Report, columns: usize) -> Vec<String> {
     cells.into_iter().take(columns).collect()
 }
 
-/// The version that it runs; of one that does not tell, that of etcd's API.
-fn version(report: &Report) -> Option<String> {
+/// The version that it runs, or the release that others have heard of; of an etcd its own.
+fn version(cluster: &Cluster, report: &Report) -> Option<String> {
     let own = report.versions().map(|versions| versions.version.clone());
-    own.or_else(|| report.status().map(|status| format!("etcd {}", status.version)))
+    let told = || cluster.release_of(report.member.id).filter(|_| report.answer.is_ok()).map(str::to_owned);
+    own.or_else(told).or_else(|| report.status().map(|status| format!("etcd {}", status.version)))
 }
 
 fn dash() -> String {
@@ -139,7 +140,7 @@ fn member(cluster: &Cluster, report: &Report) -> Value {
     match &report.answer {
         Ok(Answer { status, took, .. }) => {
             value["lag"] = json!(lag(cluster, report));
-            value["version"] = json!(version(report));
+            value["version"] = json!(version(cluster, report));
             value["etcdVersion"] = json!(status.version);
             value["diskBytes"] = json!(status.db_size_bytes);
             value["usedBytes"] = json!(status.db_size_in_use_bytes);
@@ -155,10 +156,17 @@ fn member(cluster: &Cluster, report: &Report) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use client::{Header, MemberInfo, Versions};
     use types::Revision;
 
     use super::{verdict as verdict_of, *};
+
+    fn versions(version: &str, cluster_version: &str) -> Versions {
+        let members = BTreeMap::from([(4, "0.1".to_owned())]);
+        Versions { version: version.to_owned(), cluster_version: cluster_version.to_owned(), members }
+    }
 
     fn report(id: u64, name: &str, applied: Option<u64>) -> Report {
         let status = |raft_applied_index| StatusResponse {
@@ -174,7 +182,7 @@ mod tests {
             errors: vec![],
             is_learner: false,
         };
-        let versions = Versions { version: "0.2.0".to_owned(), cluster_version: "0.2".to_owned() };
+        let versions = versions("0.2.0", "0.2");
         let answer = applied.map(|applied| Answer {
             status: status(applied),
             took: Duration::from_micros(1_250),
@@ -220,7 +228,7 @@ mod tests {
     fn in_the_middle_of_an_upgrade_each_member_shows_what_it_runs() {
         let mut members = vec![report(1, "a", Some(50)), report(2, "b", Some(50))];
         let answer = members[0].answer.as_mut().unwrap();
-        answer.versions = Some(Versions { version: "0.10.1".to_owned(), cluster_version: "0.9".to_owned() });
+        answer.versions = Some(versions("0.10.1", "0.9"));
         members[1].answer.as_mut().unwrap().versions = None;
         let mut cluster = Cluster { id: 0xc, unconfirmed: false, members };
         let text = printed(&cluster, Output::Table);
@@ -229,6 +237,9 @@ mod tests {
             "{text}"
         );
         cluster.members.push(report(3, "c", Some(50)));
+        cluster.members.push(report(4, "d", Some(50)));
+        cluster.members[3].answer.as_mut().unwrap().versions = None;
+        assert_eq!(version(&cluster, &cluster.members[3]).as_deref(), Some("0.1"), "others have heard of it");
         cluster.members[2].answer.as_mut().unwrap().versions.as_mut().unwrap().cluster_version = "0.10".to_owned();
         assert_eq!(cluster.version(), Some("0.10"), "one member may have yet to hear of it");
     }

@@ -77,6 +77,15 @@ impl Cluster {
         at.max_by_key(|version| version.split('.').map(|number| number.parse::<u64>().ok()).collect::<Vec<_>>())
     }
 
+    /// The release that a member has told others it runs.
+    pub(super) fn release_of(&self, member: u64) -> Option<&str> {
+        self.members
+            .iter()
+            .filter_map(Report::versions)
+            .find_map(|versions| versions.members.get(&member))
+            .map(String::as_str)
+    }
+
     /// How many voters there are, and how many of them answer.
     pub(super) fn voters(&self) -> (usize, usize) {
         let voters = || self.members.iter().filter(|report| !report.member.is_learner);

@@ -210,6 +210,8 @@ async fn every_command_of_the_book_does_what_it_says() {
     let first = site.serve(1, &book.next("meshstore server")).await;
     let members = book.next("meshstore cluster members");
     assert!(site.until(1, &members).await.contains("3 of 3 voters answer"));
+    let probed = site.until(1, &book.next("meshstore cluster probe")).await;
+    assert!(probed.starts_with(&format!("the cluster at {} agreed", types::Release::THIS)), "{probed}");
     site.voters(3).await;
 
     site.until(1, &book.next("meshstore snapshot save backup.db")).await;

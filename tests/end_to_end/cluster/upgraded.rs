@@ -53,10 +53,13 @@ async fn a_cluster_is_upgraded_member_by_member_under_load() {
     let order: Vec<_> = (0..3).filter(|at| *at != leader).chain([leader]).collect();
     for (done, at) in order.iter().copied().enumerate() {
         load.more(100).await;
-        assert_eq!(cluster.stop(at).await, Some(0));
-        cluster.member_mut(at).is_earlier = false;
-        cluster.start(at).await;
-        cluster.voters(3).await;
+        goes_to(&mut cluster, at, false).await;
+        if done == 0 {
+            // Nothing is done yet that could not be undone.
+            goes_to(&mut cluster, at, true).await;
+            load.more(100).await;
+            goes_to(&mut cluster, at, false).await;
+        }
         let still: Vec<_> = order[done + 1..].iter().map(|at| cluster.member(*at).name.clone()).collect();
         if still.is_empty() {
             break;
@@ -71,6 +74,8 @@ async fn a_cluster_is_upgraded_member_by_member_under_load() {
         assert!(versions(&cluster).await.iter().flatten().all(|version| *version == before));
         let own = &cluster.member(at).name;
         assert!(line_of(&cluster, own).await.contains(&format!(" {this}.")), "{own} tells what it runs");
+        let other = line_of(&cluster, &still[0]).await;
+        assert!(other.contains(&format!(" {before}")), "{other}");
     }
     upgraded(&cluster).await;
     for at in 0..3 {
@@ -86,6 +91,14 @@ async fn a_cluster_is_upgraded_member_by_member_under_load() {
     assert!(hashes.len() == 3 && hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
 
     goes_not_back(&mut cluster, 0).await;
+}
+
+/// A member is stopped, and started as the earlier release or as this one.
+async fn goes_to(cluster: &mut Cluster, at: usize, earlier: bool) {
+    assert_eq!(cluster.stop(at).await, Some(0));
+    cluster.member_mut(at).is_earlier = earlier;
+    cluster.start(at).await;
+    cluster.voters(3).await;
 }
 
 /// A member of the earlier release is of no use to the cluster any more, and does no harm.
