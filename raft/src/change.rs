@@ -121,6 +121,7 @@ impl Changes {
             return Err(ChangeError::InProgress);
         };
         self.caught_up().await?;
+        self.complete().await?;
         // A new leader has not heard of everybody yet.
         let heard_by = Instant::now() + self.config.election_timeout * 2;
         while let Err(error) = self.may(&change) {
@@ -197,12 +198,17 @@ impl Changes {
     /// Completes a change of voters that another leader had begun; whether there was one.
     pub(crate) async fn complete_joint(&self) -> bool {
         let Ok(_guard) = self.one_at_a_time.try_lock() else { return false };
+        self.complete().await == Ok(true)
+    }
+
+    /// The same, while nobody else makes a change. Any further change would complete it, too, and keep who was to be removed.
+    async fn complete(&self) -> Result<bool, ChangeError> {
         let is_joint = self.metrics().membership_config.get_joint_config().len() > 1;
         if !is_joint || !self.leadership.borrow().acting {
-            return false;
+            return Ok(false);
         }
         let _changing = self.standing.change();
-        self.submit(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await.is_ok()
+        self.submit(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await.map(|_| true)
     }
 
     /// Has `member` take the lead, and returns once it is not this member's any more.
