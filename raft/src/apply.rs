@@ -336,7 +336,7 @@ fn meta(record: &Record) -> SnapshotMeta {
 impl<M: Machine> Drop for Applier<M> {
     fn drop(&mut self) {
         self.requests.close();
-        self.waiters.refuse_all(&ProposeError::Unknown);
+        self.waiters.end();
     }
 }
 

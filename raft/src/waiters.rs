@@ -11,7 +11,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -47,6 +47,8 @@ pub(crate) struct Waiters<A> {
     member: u64,
     start: u64,
     entries: Mutex<BTreeMap<u64, Waiting<A>>>,
+    /// Nothing is applied any more. Changed under the lock of the entries.
+    is_over: AtomicBool,
     /// The term of the last entry applied. Changed under the lock of the entries.
     term: AtomicU64,
     /// Told when entries were lost.
@@ -56,7 +58,8 @@ pub(crate) struct Waiters<A> {
 impl<A> Waiters<A> {
     /// For entries proposed by this start of this member.
     pub(crate) fn new(member: u64, start: u64) -> Self {
-        Self { member, start, entries: Mutex::default(), term: AtomicU64::new(0), lost: Notify::new() }
+        let (entries, is_over) = (Mutex::default(), AtomicBool::new(false));
+        Self { member, start, entries, is_over, term: AtomicU64::new(0), lost: Notify::new() }
     }
 
     /// The tag of this member's entry number `sequence`.
@@ -64,9 +67,14 @@ impl<A> Waiters<A> {
         Tag { member: self.member, start: self.start, sequence }
     }
 
-    /// Remembers who waits for the entry; before it can be applied.
+    /// Remembers who waits for the entry; before it can be applied. Where nothing is applied any more they are told so.
     pub(crate) fn add(&self, sequence: u64, waiting: Waiting<A>) {
-        self.entries.lock().insert(sequence, waiting);
+        let mut entries = self.entries.lock();
+        if self.is_over.load(Ordering::Relaxed) {
+            drop(entries);
+            return refuse([waiting].into_iter(), &ProposeError::Stopped);
+        }
+        entries.insert(sequence, waiting);
     }
 
     /// The entry is to go to the leader of `term`: gives where it is then. It stays here if that leader has a successor,
@@ -136,6 +144,15 @@ impl<A> Waiters<A> {
     pub(crate) fn refuse(&self, sequence: u64, error: &ProposeError) {
         let waiting = self.entries.lock().remove(&sequence);
         refuse(waiting.into_iter(), error);
+    }
+
+    /// Tells all callers that there is no answer, and those who come later that there will be none.
+    pub(crate) fn end(&self) {
+        let mut entries = self.entries.lock();
+        self.is_over.store(true, Ordering::Relaxed);
+        let waiting = std::mem::take(&mut *entries);
+        drop(entries);
+        refuse(waiting.into_values(), &ProposeError::Unknown);
     }
 
     /// Tells all callers that there is no answer.
@@ -225,6 +242,19 @@ mod tests {
         drop(answers);
         assert_eq!(waiters.send(1, 4), Whereabouts::Over);
         assert_eq!(slots.available_permits(), 1);
+    }
+
+    #[test]
+    fn who_comes_when_nothing_is_applied_any_more_is_told_so() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(2)), Waiters::new(7, 2));
+        let (early, mut early_answers) = waiting(&slots);
+        let (late, mut late_answers) = waiting(&slots);
+        waiters.add(1, early);
+        waiters.end();
+        waiters.add(2, late);
+        assert_eq!(early_answers[0].try_recv().unwrap(), Err(ProposeError::Unknown));
+        assert_eq!(late_answers[0].try_recv().unwrap(), Err(ProposeError::Stopped), "it was not sent anywhere");
+        assert_eq!((slots.available_permits(), waiters.whereabouts(2)), (2, Whereabouts::Over));
     }
 
     #[test]
