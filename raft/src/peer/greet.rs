@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use openraft::{async_runtime::watch::WatchReceiver, metrics::RaftServerMetrics, type_config::alias::WatchReceiverOf};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info, warn};
 use types::Durations;
 
 use super::client::{Caught, Peers};
@@ -91,12 +91,20 @@ fn others(peers: &Peers, server: &WatchReceiverOf<Types, RaftServerMetrics<Types
 /// Greets all of them at once; whether all answered.
 async fn contact(peers: &Peers, others: &[(u64, Node)], contacts: &Contacts) -> bool {
     let deadline = peers.config.election_timeout.min(AGAIN);
-    let greetings = others.iter().map(|(member, node)| async move {
-        let caught = peers.greet(*member, Some(node), deadline).await;
-        if let Err(error) = &caught {
-            debug!(member = %MemberId(*member), %error, "cannot greet");
+    let before = contacts.last();
+    let greetings = others.iter().map(|(member, node)| {
+        let (was_there, name) = (before.contains_key(member), &node.name);
+        async move {
+            let caught = peers.greet(*member, Some(node), deadline).await;
+            let id = MemberId(*member);
+            match &caught {
+                Ok(_) if was_there => {}
+                Ok(_) => info!(member = %id, name, "a member answers"),
+                Err(error) if was_there => warn!(member = %id, name, %error, "a member answers no more"),
+                Err(error) => debug!(member = %id, name, %error, "cannot greet"),
+            }
+            caught.ok().map(|caught| (*member, caught))
         }
-        caught.ok().map(|caught| (*member, caught))
     });
     let caught: BTreeMap<u64, Caught> = join_all(greetings).await.into_iter().flatten().collect();
     let all = caught.len() == others.len();
