@@ -188,18 +188,26 @@ impl Core {
         failed(failure)
     }
 
-    /// The keys of a range that an actor may read: at once if that takes no disk, else where blocking hurts nobody.
-    pub(crate) async fn read_range(&self, actor: Actor, range: Range) -> Result<RangeAnswer, Status> {
+    /// The keys of a range that an actor may read: at once if memory has them, else where blocking hurts nobody. `None` if
+    /// they would take more than `bytes_max` bytes of memory that are not taken yet.
+    pub(crate) async fn read_range(
+        &self,
+        actor: &Actor,
+        range: &Range,
+        bytes_max: usize,
+    ) -> Result<Option<RangeAnswer>, Status> {
         let is_walk = !matches!(range.keys, KeyRange::One(_));
         if is_walk {
             let may = |access: &Access<'_>| Ok(access.read(&range.keys)?);
-            let at_once = self.view.read_as(&actor, may, |view| view.range_at_once(&range, KEYS_AT_ONCE_MAX));
+            let at_once = self.view.read_as(actor, may, |view| view.range_at_once(range, KEYS_AT_ONCE_MAX));
             if let Some(answer) = at_once.map_err(|failure| failed(&failure))? {
-                return Ok(answer);
+                return Ok(Some(answer));
             }
         }
+        let (actor, range) = (actor.clone(), range.clone());
         self.read(is_walk, move |view| {
-            view.read_as(&actor, |access| Ok(access.read(&range.keys)?), |view| view.range(&range))
+            let may = |access: &Access<'_>| Ok(access.read(&range.keys)?);
+            view.read_as(&actor, may, |view| view.range_within(&range, bytes_max))
         })
         .await
     }

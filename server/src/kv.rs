@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb::{self as pb, kv_server::Kv, request_op};
-use store::{Answer, Command, Compact};
+use store::{Actor, Answer, Command, Compact, Range, RangeAnswer};
 use tonic::{Request, Response, Status};
 
 use crate::{
     auth::Caller,
     core::Core,
-    range_stream,
+    long_range, range_stream,
     status::{not_for_learners, refused},
     wire,
 };
@@ -24,20 +24,9 @@ pub(crate) struct KvFace {
 #[tonic::async_trait]
 impl Kv for KvFace {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let actor = Caller::of(&request).actor();
-        let request = request.into_inner();
-        let serializable = request.serializable;
-        let range = wire::range(request)?;
-        store::validate_range(&range).map_err(|refusal| refused(&refusal))?;
-        if !serializable && self.core.raft.is_learner() {
-            return Err(not_for_learners());
-        }
-        if !serializable {
-            self.core.confirm_read().await?;
-        }
-        let answer = self.core.read_range(actor, range).await?;
-        let header = self.core.header(answer.revision);
-        Ok(Response::new(wire::range_response(answer, header)))
+        let (actor, range) = self.readable(request).await?;
+        let answer = self.core.read_range(&actor, &range, usize::MAX).await?;
+        Ok(Response::new(self.ranged(answer.expect("no answer is longer"))))
     }
 
     type RangeStreamStream = range_stream::Chunks;
@@ -125,7 +114,43 @@ impl Kv for KvFace {
     }
 }
 
+/// What a `Range` is answered with.
+pub(crate) enum Held {
+    Whole(pb::RangeResponse),
+    /// To be read in pieces: it would take too much memory.
+    TooLong(Actor, Range),
+}
+
 impl KvFace {
+    /// As `Range`, of an answer that may be too long to be held.
+    pub(crate) async fn range_to_be_held(&self, request: Request<pb::RangeRequest>) -> Result<Held, Status> {
+        let (actor, range) = self.readable(request).await?;
+        let bytes_max = if long_range::has_pieces(&range) { long_range::HELD_BYTES_MAX } else { usize::MAX };
+        let answer = self.core.read_range(&actor, &range, bytes_max).await?;
+        Ok(answer.map_or_else(|| Held::TooLong(actor, range), |answer| Held::Whole(self.ranged(answer))))
+    }
+
+    /// What may be read now.
+    async fn readable(&self, request: Request<pb::RangeRequest>) -> Result<(Actor, Range), Status> {
+        let actor = Caller::of(&request).actor();
+        let request = request.into_inner();
+        let serializable = request.serializable;
+        let range = wire::range(request)?;
+        store::validate_range(&range).map_err(|refusal| refused(&refusal))?;
+        if !serializable && self.core.raft.is_learner() {
+            return Err(not_for_learners());
+        }
+        if !serializable {
+            self.core.confirm_read().await?;
+        }
+        Ok((actor, range))
+    }
+
+    fn ranged(&self, answer: RangeAnswer) -> pb::RangeResponse {
+        let header = self.core.header(answer.revision);
+        wire::range_response(answer, header)
+    }
+
     async fn propose(&self, command: Command, caller: &Caller) -> Result<Answer, Status> {
         self.core.propose(&command, caller, &self.limits).await
     }

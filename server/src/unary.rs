@@ -24,7 +24,10 @@ use proto::etcdserverpb::kv_server::{Kv, KvServer};
 use tonic::{Status, body::Body, codegen::BoxFuture, metadata::MetadataMap, server::NamedService};
 use tower::Service;
 
-use crate::kv::KvFace;
+use crate::{
+    kv::{Held, KvFace},
+    long_range,
+};
 
 /// Before each message: whether it is compressed, one byte, and its length, four.
 const PREFIX_BYTES: usize = 5;
@@ -71,26 +74,32 @@ impl Service<Request<Body>> for KvService {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (face, bytes_max) = (self.face.clone(), self.request_bytes_max);
         match request.uri().path().strip_prefix(KV_PATHS) {
-            Some("Range") => {
-                Box::pin(answer(request, bytes_max, move |request| async move { face.range(request).await }))
+            Some("Range") => Box::pin(answer(request, bytes_max, |request| async move {
+                match face.range_to_be_held(request).await? {
+                    Held::Whole(answer) => respond(tonic::Response::new(answer)),
+                    Held::TooLong(actor, range) => long_range::answer(&face.core, actor, range).await,
+                }
+            })),
+            Some("Put") => {
+                Box::pin(answer(request, bytes_max, |request| async move { respond(face.put(request).await?) }))
             }
-            Some("Put") => Box::pin(answer(request, bytes_max, move |request| async move { face.put(request).await })),
-            Some("Txn") => Box::pin(answer(request, bytes_max, move |request| async move { face.txn(request).await })),
+            Some("Txn") => {
+                Box::pin(answer(request, bytes_max, |request| async move { respond(face.txn(request).await?) }))
+            }
             _ => self.rest.call(request),
         }
     }
 }
 
 /// Answers a unary call.
-async fn answer<Q, A, F>(
+async fn answer<Q, F>(
     request: Request<Body>,
     bytes_max: usize,
     handle: impl FnOnce(tonic::Request<Q>) -> F,
 ) -> Result<Response<Body>, Infallible>
 where
     Q: Message + Default,
-    A: Message,
-    F: Future<Output = Result<tonic::Response<A>, Status>>,
+    F: Future<Output = Result<Response<Body>, Status>>,
 {
     let (head, body) = request.into_parts();
     let question = match receive(&head.headers, body, bytes_max).await {
@@ -98,10 +107,7 @@ where
         Err(status) => return Ok(status.into_http()),
     };
     let request = tonic::Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, question);
-    Ok(match handle(request).await {
-        Ok(answer) => respond(answer),
-        Err(status) => status.into_http(),
-    })
+    Ok(handle(request).await.unwrap_or_else(Status::into_http))
 }
 
 /// Takes in a request's one message.
@@ -152,19 +158,28 @@ async fn whole(mut body: Body, bytes_max: usize) -> Result<Bytes, Status> {
     Ok(whole.freeze())
 }
 
-fn respond<A: Message>(answer: tonic::Response<A>) -> Response<Body> {
-    let (metadata, message, extensions) = answer.into_parts();
+/// All that the faces answer with is the message: no metadata, no extensions.
+fn respond<A: Message>(answer: tonic::Response<A>) -> Result<Response<Body>, Status> {
+    let message = answer.into_inner();
     let length = message.encoded_len();
-    let Ok(prefix) = u32::try_from(length) else {
-        return Status::resource_exhausted(format!("grpc: message too large ({length} bytes)")).into_http();
-    };
     let mut data = BytesMut::with_capacity(PREFIX_BYTES + length);
-    data.put_u8(0);
-    data.put_u32(prefix);
+    begin(&mut data, length)?;
     message.encode(&mut data).expect("the buffer grows");
-    let mut response = Response::new(Body::new(Reply { data: Some(data.freeze()), ended: false }));
-    *response.headers_mut() = metadata.into_headers();
-    *response.extensions_mut() = extensions;
+    Ok(response(Body::new(Reply { data: Some(data.freeze()), ended: false })))
+}
+
+/// Writes what stands before a message of so many bytes.
+pub(crate) fn begin(data: &mut BytesMut, length: usize) -> Result<(), Status> {
+    let too_large = |_| Status::resource_exhausted(format!("grpc: message too large ({length} bytes)"));
+    let length = u32::try_from(length).map_err(too_large)?;
+    data.put_u8(0);
+    data.put_u32(length);
+    Ok(())
+}
+
+/// An answer with a body that ends with its status.
+pub(crate) fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
     response
 }

@@ -28,6 +28,16 @@ pub struct KeyValue {
     pub lease: Option<LeaseId>,
 }
 
+/// What a key costs beside its bytes, so that many tiny ones are bounded too.
+const KEY_BYTES: usize = 32;
+
+impl KeyValue {
+    /// About what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        KEY_BYTES + self.key.len() + self.value.len()
+    }
+}
+
 /// Without the value, which is the user's and may be secret.
 impl std::fmt::Debug for KeyValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,9 +10,6 @@ use types::{KeyRange, Revision};
 
 use crate::{Failure, KeyValue, Show, View};
 
-/// What a key costs beside its bytes, so that a piece of tiny keys is bounded too.
-const KEY_BYTES: usize = 32;
-
 /// A piece of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -47,7 +44,7 @@ impl View {
                 return Ok(Break(()));
             }
             let kv = if show == Show::Whole { found.whole()? } else { found.without_value()? };
-            bytes += KEY_BYTES + kv.key.len() + kv.value.len();
+            bytes += kv.bytes();
             kvs.push(kv);
             Ok(Continue(()))
         })?;

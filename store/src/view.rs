@@ -193,11 +193,21 @@ impl View {
     /// # Errors
     /// [`Refusal::Compacted`] and [`Refusal::FutureRevision`]; [`Failure::Broken`] if the disk fails.
     pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
+        Ok(self.range_within(range, usize::MAX)?.expect("no answer is longer"))
+    }
+
+    /// What [`View::range`] would give, if no more than `bytes_max` bytes of keys ([`KeyValue::bytes`]) are held for it at
+    /// any time; else `None`.
+    ///
+    /// # Errors
+    /// Those of [`View::range`].
+    pub fn range_within(&self, range: &Range, bytes_max: usize) -> Result<Option<RangeAnswer>, Failure> {
         let shared = self.shared();
-        match living::latest(&shared, range)? {
-            Some(answer) => Ok(answer),
-            None => shared.snapshot()?.range(range),
-        }
+        let outcome = match living::latest(&shared, range, bytes_max)? {
+            Some(outcome) => outcome,
+            None => shared.snapshot()?.range_within(range, bytes_max)?,
+        };
+        Ok(outcome.whole())
     }
 
     /// What [`View::range`] would give if that takes no disk and at most `keys_max` keys; else `None`. Does not block.

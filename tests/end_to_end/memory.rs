@@ -45,6 +45,10 @@ async fn streamed(mut kv: KvClient<Channel>) -> usize {
     keys
 }
 
+async fn whole(mut kv: KvClient<Channel>) -> usize {
+    kv.range(everything()).await.unwrap().into_inner().kvs.len()
+}
+
 async fn in_pages(mut kv: KvClient<Channel>) -> usize {
     let (mut keys, mut from) = (0, everything().key);
     loop {
@@ -82,10 +86,11 @@ async fn everything_is_read_in_little_memory() {
     let channel = Endpoint::from_shared(format!("http://{}", server.endpoint())).unwrap().connect().await.unwrap();
     let kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
     load(kv.clone()).await;
-    for way in ["RangeStream", "pages", "Snapshot"] {
+    for way in ["Range", "RangeStream", "pages", "Snapshot"] {
         let before = memory(&server, "VmRSS:");
         fs::write(format!("/proc/{}/clear_refs", server.id()), "5").unwrap();
         let keys = match way {
+            "Range" => whole(kv.clone()).await,
             "RangeStream" => streamed(kv.clone()).await,
             "pages" => in_pages(kv.clone()).await,
             _ => saved(channel.clone()).await,

@@ -6,6 +6,7 @@ mod disk;
 mod dropped;
 mod hash_kv;
 mod leases;
+mod long_range;
 mod maintenance;
 mod range_stream;
 mod services;

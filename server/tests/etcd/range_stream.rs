@@ -5,16 +5,16 @@ use proto::etcdserverpb::{self as pb, kv_client::KvClient, range_request::SortOr
 use tempfile::TempDir;
 use tonic::{Code, Status, service::Routes};
 
-const KEYS: u8 = 100;
+pub(crate) const KEYS: u8 = 100;
 const VALUE_BYTES: usize = 64 << 10;
 
-struct Server {
+pub(crate) struct Server {
     _dir: TempDir,
-    member: Member,
+    pub(crate) member: Member,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let config = Config { data_dir: dir.path().join("data"), ..Config::default() };
         let server = Self { member: Member::start(config).await.expect("the member starts"), _dir: dir };
@@ -25,15 +25,15 @@ impl Server {
     }
 
     /// Ends the member, so that nothing of it runs when the test's process ends.
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.member.shutdown().await.expect("stopped");
     }
 
-    fn kv(&self) -> KvClient<Routes> {
+    pub(crate) fn kv(&self) -> KvClient<Routes> {
         KvClient::new(self.member.routes()).max_decoding_message_size(usize::MAX)
     }
 
-    async fn put(&self, key: &str, value: &str) {
+    pub(crate) async fn put(&self, key: &str, value: &str) {
         let request =
             pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
         self.kv().put(request).await.expect("written");
@@ -49,7 +49,7 @@ impl Server {
     }
 }
 
-fn all() -> pb::RangeRequest {
+pub(crate) fn all() -> pb::RangeRequest {
     pb::RangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() }
 }
 

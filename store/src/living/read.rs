@@ -13,7 +13,7 @@ use super::{Entry, Newest};
 use crate::{
     Order, Range, RangeAnswer, Show, StoreError,
     layout::{self, KEYS, Row, corrupt},
-    snapshot::{Found, Pick},
+    snapshot::{Found, Outcome, Pick},
     view::{Head, Shared},
 };
 
@@ -22,14 +22,15 @@ const LED_KEYS_MAX: usize = 10_000;
 /// Rows that are stepped over one by one before a seek is tried: a seek costs about as much as this many steps.
 const STEPS_BEFORE_SEEK: usize = 8;
 
-/// The keys of a range at the published revision; `None` if the index is of no help, as with any other revision.
-pub(crate) fn latest(shared: &Shared, range: &Range) -> Result<Option<RangeAnswer>, StoreError> {
+/// The keys of a range at the published revision, if they take no more than so many bytes; `None` if the index is of no
+/// help, as with any other revision.
+pub(crate) fn latest(shared: &Shared, range: &Range, bytes_max: usize) -> Result<Option<Outcome>, StoreError> {
     if !is_plain(range) {
         return Ok(None);
     }
     match (&range.keys, range.show) {
-        (KeyRange::One(key), Show::Whole) => one(shared, range, key),
-        _ => several(shared, range),
+        (KeyRange::One(key), Show::Whole) => Ok(one(shared, range, key)?.map(Outcome::Whole)),
+        _ => several(shared, range, bytes_max),
     }
 }
 
@@ -39,7 +40,8 @@ pub(crate) fn remembered(shared: &Shared, range: &Range, keys_max: usize) -> Res
         return Ok(None);
     }
     let Some((found, ())) = Index::look(shared, range, keys_max, |_| Ok(()))? else { return Ok(None) };
-    found.answer(range, |entry| Ok(shared.recent.get(entry.newest.point())))
+    let outcome = found.answer(Pick::new(range), |entry| Ok(shared.recent.get(entry.newest.point())))?;
+    Ok(outcome.and_then(Outcome::whole))
 }
 
 fn is_plain(range: &Range) -> bool {
@@ -77,12 +79,12 @@ fn one(shared: &Shared, range: &Range, key: &Bytes) -> Result<Option<RangeAnswer
     }
 }
 
-fn several(shared: &Shared, range: &Range) -> Result<Option<RangeAnswer>, StoreError> {
+fn several(shared: &Shared, range: &Range, bytes_max: usize) -> Result<Option<Outcome>, StoreError> {
     // Pinned with the index, so that no sweep takes a row that the index names.
     let cursor = |wanted| (wanted > 0).then(|| shared.engine.cursor(KEYS)).transpose();
     let Some((found, cursor)) = Index::look(shared, range, LED_KEYS_MAX, cursor)? else { return Ok(None) };
     let mut rows = cursor.map(Led::new);
-    found.answer(range, |entry| {
+    found.answer(Pick::within(range, bytes_max), |entry| {
         let point = entry.newest.point();
         if let Some(row) = shared.recent.get(point) {
             return Ok(Some(row));
@@ -127,13 +129,15 @@ impl Index {
     /// `None` if a row is wanted that `row` does not give.
     fn answer(
         self,
-        range: &Range,
+        mut pick: Pick<'_>,
         mut row: impl FnMut(&Entry) -> Result<Option<Bytes>, StoreError>,
-    ) -> Result<Option<RangeAnswer>, StoreError> {
-        let mut pick = Pick::new(range);
+    ) -> Result<Option<Outcome>, StoreError> {
         for entry in &self.keys {
             let Entry { versions, newest } = entry;
-            if range.show == Show::Whole {
+            if pick.is_too_long() {
+                break;
+            }
+            if pick.shows(Show::Whole) {
                 let Some(row) = row(entry)? else { return Ok(None) };
                 pick.see(&found(versions, *newest, &row)?)?;
             } else {
@@ -141,7 +145,7 @@ impl Index {
             }
         }
         pick.pass_over(self.count - self.keys.len());
-        Ok(Some(pick.answer(self.revision)))
+        Ok(Some(pick.outcome(self.revision)))
     }
 }
 

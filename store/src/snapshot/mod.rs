@@ -17,7 +17,7 @@ use bytes::Bytes;
 use engine::Cursor;
 use types::{KeyRange, LeaseId, Revision};
 
-pub(crate) use self::pick::Pick;
+pub(crate) use self::pick::{Outcome, Pick};
 use crate::{
     Compare, CompareResult, CompareTarget, Failure, KeyValue, Range, RangeAnswer, Refusal, StoreError,
     ending::Endings,
@@ -94,6 +94,17 @@ impl<'a> Snapshot<'a> {
         let mut pick = Pick::new(range);
         self.scan(&range.keys, at, |found| pick.see(&found).map(Continue))?;
         Ok(pick.answer(self.revision))
+    }
+
+    /// The same, if it takes no more than so many bytes.
+    pub(crate) fn range_within(&mut self, range: &Range, bytes_max: usize) -> Result<Outcome, Failure> {
+        let at = self.at(range.revision)?;
+        let mut pick = Pick::within(range, bytes_max);
+        self.scan(&range.keys, at, |found| {
+            pick.see(&found)?;
+            Ok(if pick.is_too_long() { Break(()) } else { Continue(()) })
+        })?;
+        Ok(pick.outcome(self.revision))
     }
 
     /// Whether all compares hold.

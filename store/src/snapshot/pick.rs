@@ -4,6 +4,7 @@
 //!
 //! - The count takes every live key; limit and filters do not touch it.
 //! - In key order nothing past the limit is kept. In another order at most twice the limit is, and a buffer.
+//! - What is kept may be bounded in bytes: past the bound there is no answer.
 
 use std::cmp::Ordering;
 
@@ -15,18 +16,44 @@ use crate::{KeyValue, Order, OrderBy, Range, RangeAnswer, Show, StoreError};
 /// Keys kept beyond twice the limit before the worst are dropped.
 const SLACK: usize = 1024;
 
+/// What a read whose answer is bounded came to.
+pub(crate) enum Outcome {
+    Whole(RangeAnswer),
+    TooLong,
+}
+
+impl Outcome {
+    pub(crate) fn whole(self) -> Option<RangeAnswer> {
+        match self {
+            Self::Whole(answer) => Some(answer),
+            Self::TooLong => None,
+        }
+    }
+}
+
 pub(crate) struct Pick<'a> {
     range: &'a Range,
     limit: usize,
     kept: Vec<KeyValue>,
+    kept_bytes: usize,
+    bytes_max: usize,
     count: u64,
     passed: u64,
 }
 
 impl<'a> Pick<'a> {
     pub(crate) fn new(range: &'a Range) -> Self {
+        Self::within(range, usize::MAX)
+    }
+
+    /// Of an answer that may take so many bytes.
+    pub(crate) fn within(range: &'a Range, bytes_max: usize) -> Self {
         let limit = range.limit.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
-        Self { range, limit, kept: Vec::new(), count: 0, passed: 0 }
+        Self { range, limit, kept: Vec::new(), kept_bytes: 0, bytes_max, count: 0, passed: 0 }
+    }
+
+    pub(crate) fn shows(&self, show: Show) -> bool {
+        self.range.show == show
     }
 
     pub(crate) fn see(&mut self, found: &Found<'_>) -> Result<(), StoreError> {
@@ -43,7 +70,9 @@ impl<'a> Pick<'a> {
             return Ok(());
         }
         let needs_value = *show == Show::Whole || order.by == OrderBy::Value;
-        self.kept.push(if needs_value { found.whole()? } else { found.without_value()? });
+        let kv = if needs_value { found.whole()? } else { found.without_value()? };
+        self.kept_bytes = self.kept_bytes.saturating_add(kv.bytes());
+        self.kept.push(kv);
         if self.kept.len() >= self.limit.saturating_mul(2).saturating_add(SLACK) {
             self.order_and_cut();
         }
@@ -56,6 +85,15 @@ impl<'a> Pick<'a> {
         if self.range.show != Show::CountOnly {
             self.passed += keys as u64;
         }
+    }
+
+    /// More is kept than may be: what else is seen does not count.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.kept_bytes > self.bytes_max
+    }
+
+    pub(crate) fn outcome(self, revision: Revision) -> Outcome {
+        if self.is_too_long() { Outcome::TooLong } else { Outcome::Whole(self.answer(revision)) }
     }
 
     pub(crate) fn answer(mut self, revision: Revision) -> RangeAnswer {
@@ -74,6 +112,7 @@ impl<'a> Pick<'a> {
             self.kept.sort_by(|a, b| order.compare(a, b));
         }
         self.kept.truncate(self.limit);
+        self.kept_bytes = self.kept.iter().map(KeyValue::bytes).sum();
     }
 }
 
