@@ -49,6 +49,7 @@ missing_packages() {
   has etcdctl || echo etcd-client
   has openssl || echo openssl
   has strace || [ ! -d /proc/self ] || echo strace
+  has ip || [ ! -d /proc/self ] || echo iproute2
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
 }
 
@@ -75,8 +76,8 @@ packages() {
     return
   fi
   say "Missing, by their Debian names: ${missing[*]}"
-  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl python3 strace"
-  say "  Arch:    pacman -S clang gcc make ccache etcd openssl python strace"
+  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl python3 strace iproute"
+  say "  Arch:    pacman -S clang gcc make ccache etcd openssl python strace iproute2"
   say "  macOS:   xcode-select --install && brew install ccache etcd openssl python3"
   return 1
 }

@@ -1,6 +1,7 @@
 //! Three members on loopback, of meshstore or of etcd, formed by the same flags and with the same certificates.
 //!
-//! Peers speak mTLS in both; clients speak plain text. Timers and everything else are the programs' defaults.
+//! Peers speak mTLS in both; clients speak plain text. Timers and everything else are the programs' defaults. The disk of one
+//! member may be made slow, by strace.
 
 use std::{
     env, fs,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use proto::etcdserverpb::{StatusRequest, StatusResponse};
+use proto::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
@@ -26,10 +27,15 @@ const WHOLE_WITHIN: Duration = Duration::from_mins(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The member whose disk may be slow; it does not lead.
+const SLOW: usize = MEMBERS - 1;
+
 /// A running cluster on no data; killed when dropped.
 pub(crate) struct Cluster {
     pub(crate) name: &'static str,
     program: String,
+    /// How much longer each sync of one member takes.
+    slowness: Option<Duration>,
     members: Vec<Member>,
     certificates: Vec<String>,
     folder: TempDir,
@@ -44,28 +50,39 @@ struct Member {
 
 impl Cluster {
     /// Three of ours, or of the build that MESHSTORE names.
-    pub(crate) async fn meshstore() -> anyhow::Result<Self> {
+    pub(crate) async fn meshstore(slowness: Option<Duration>) -> anyhow::Result<Self> {
         let program = env::var("MESHSTORE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_meshstore").to_owned());
-        Self::start("meshstore", program).await
+        Self::start("meshstore", program, slowness).await
     }
 
     /// Three of etcd's.
-    pub(crate) async fn etcd(program: &str) -> anyhow::Result<Self> {
-        Self::start("etcd", program.to_owned()).await
+    pub(crate) async fn etcd(program: &str, slowness: Option<Duration>) -> anyhow::Result<Self> {
+        Self::start("etcd", program.to_owned(), slowness).await
     }
 
-    async fn start(name: &'static str, program: String) -> anyhow::Result<Self> {
+    async fn start(name: &'static str, program: String, slowness: Option<Duration>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut certificates = peer_certificates(folder.path());
         certificates.push("--peer-client-cert-auth=true".to_owned());
         let member = |_| Member { client: free_port(), peer: free_port(), mesh: free_port(), process: None };
         let members = (0..MEMBERS).map(member).collect();
-        let mut cluster = Self { name, program, members, certificates, folder };
+        let mut cluster = Self { name, program, slowness, members, certificates, folder };
         for at in 0..MEMBERS {
             cluster.start_member(at);
         }
-        cluster.whole().await?;
+        if cluster.whole().await? == SLOW && slowness.is_some() {
+            cluster.lead_elsewhere().await?;
+        }
         Ok(cluster)
+    }
+
+    async fn lead_elsewhere(&self) -> anyhow::Result<()> {
+        let target = self.written(0).await?.header.context("a header")?.member_id;
+        let slow = Client::connect(&self.endpoint(SLOW)).await?;
+        let request = MoveLeaderRequest { target_id: target };
+        let _moved: MoveLeaderResponse = slow.0.call("/etcdserverpb.Maintenance/MoveLeader", &request).await?;
+        ensure!(self.whole().await? != SLOW, "{} is led by the member with the slow disk", self.name);
+        Ok(())
     }
 
     /// Starts a member on what it has.
@@ -89,7 +106,14 @@ impl Cluster {
             words.insert(0, "server".to_owned());
             words.push(format!("--listen-mesh-addr={}", member.mesh));
         }
-        member.process = Some(Process::start(&format!("{}-{at}", self.name), &self.program, words, self.folder.path()));
+        let mut program = self.program.clone();
+        if let Some(slowness) = self.slowness.filter(|_| at == SLOW) {
+            words.insert(0, std::mem::replace(&mut program, "strace".to_owned()));
+            let slowed = format!("inject=fdatasync,fsync:delay_enter={}", slowness.as_micros());
+            let strace = ["-D", "-f", "-qq", "--seccomp-bpf", "-o/dev/null", "-etrace=fdatasync,fsync", "-e", &slowed];
+            words.splice(0..0, strace.map(str::to_owned));
+        }
+        member.process = Some(Process::start(&format!("{}-{at}", self.name), program, words, self.folder.path()));
     }
 
     /// SIGKILL; returns when it is gone.
@@ -97,6 +121,12 @@ impl Cluster {
         if let Some(mut process) = self.members[at].process.take() {
             process.kill();
         }
+    }
+
+    /// Those whose disk is as fast as it is.
+    pub(crate) fn steady(&self) -> impl Iterator<Item = usize> {
+        let is_slow = self.slowness.is_some();
+        (0..MEMBERS).filter(move |at| *at != SLOW || !is_slow)
     }
 
     /// Where a member serves clients.

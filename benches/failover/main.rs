@@ -64,9 +64,9 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let mut clusters = vec![Cluster::meshstore().await?];
+    let mut clusters = vec![Cluster::meshstore(None).await?];
     if std::process::Command::new(&args.etcd).arg("--version").output().is_ok() {
-        clusters.push(Cluster::etcd(&args.etcd).await?);
+        clusters.push(Cluster::etcd(&args.etcd, None).await?);
     } else {
         println!("without etcd: there is no {}", args.etcd);
     }

@@ -6,6 +6,8 @@
 //! round, so that noise hits them alike.
 //! With `--cluster` there are three members of each, which take writes all alike and are read through those that do not
 //! lead; the ratio of `get` is then that of followers.
+//! With `--slow-follower MS` there are two clusters of each, and in both a follower is traced and left alone by clients: in
+//! the second each of its syncs takes so many milliseconds longer. The ratio is to the first of the same program.
 //! `echo` is the limit: the gRPC stack alone, which keeps nothing and answers at once.
 //! Unit: operations a second, for `watch` events delivered; milliseconds of one request, for `watch` of one put;
 //! microseconds of the server's processor time an operation. Medians of the rounds.
@@ -59,6 +61,9 @@ struct Args {
     /// Measures three members of each program instead of one.
     #[arg(long)]
     cluster: bool,
+    /// Measures what a follower costs the others whose every sync takes so many milliseconds longer; needs strace.
+    #[arg(long, value_name = "MS")]
+    slow_follower: Option<u64>,
     /// Serves an echo at this address, for a run of this benchmark to measure.
     #[arg(long, hide = true)]
     echo: Option<SocketAddr>,
@@ -76,13 +81,19 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn compare(args: Args) -> anyhow::Result<()> {
-    let servers = if args.cluster { clusters(&args.etcd).await? } else { singles(&args.etcd).await? };
+    let groups = match args.slow_follower {
+        Some(ms) => slowed(&args.etcd, Duration::from_millis(ms)).await?,
+        None if args.cluster => vec![clusters(&args.etcd).await?],
+        None => vec![singles(&args.etcd).await?],
+    };
     println!(
         "{:18} {:10} {:>9} {:>6} {:>8} {:>8} {:>9}",
         "workload", "server", "ops/s", "ratio", "p50 ms", "p99 ms", "cpu us/op"
     );
     for workload in &args.workloads {
-        measure(workload, &servers, args.rounds, Duration::from_secs_f64(args.seconds)).await?;
+        for servers in &groups {
+            measure(workload, servers, args.rounds, Duration::from_secs_f64(args.seconds)).await?;
+        }
     }
     Ok(())
 }
@@ -98,13 +109,31 @@ async fn singles(etcd: &str) -> anyhow::Result<Vec<Server>> {
 }
 
 async fn clusters(etcd: &str) -> anyhow::Result<Vec<Server>> {
-    let mut servers = vec![Server::of(Cluster::meshstore().await?)];
-    if std::process::Command::new(etcd).arg("--version").output().is_ok() {
-        servers.insert(0, Server::of(Cluster::etcd(etcd).await?));
-    } else {
-        println!("without etcd: there is no {etcd}");
+    let mut servers = vec![Server::of(Cluster::meshstore(None).await?)];
+    if is_there(etcd) {
+        servers.insert(0, Server::of(Cluster::etcd(etcd, None).await?));
     }
     Ok(servers)
+}
+
+/// The steady cluster of each program, and the one with a slow disk.
+async fn slowed(etcd: &str, slowness: Duration) -> anyhow::Result<Vec<Vec<Server>>> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for slowness in [Duration::from_micros(1), slowness] {
+        ours.push(Server::of(Cluster::meshstore(Some(slowness)).await?));
+        if is_there(etcd) {
+            theirs.push(Server::of(Cluster::etcd(etcd, Some(slowness)).await?));
+        }
+    }
+    Ok([theirs, ours].into_iter().filter(|servers| !servers.is_empty()).collect())
+}
+
+fn is_there(etcd: &str) -> bool {
+    let is_there = std::process::Command::new(etcd).arg("--version").output().is_ok();
+    if !is_there {
+        println!("without etcd: there is no {etcd}");
+    }
+    is_there
 }
 
 async fn measure(workload: &Workload, servers: &[Server], rounds: usize, span: Duration) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{
     client::Client,
-    cluster::{self, Cluster, MEMBERS},
+    cluster::{self, Cluster},
 };
 
 /// The name of the server that keeps nothing.
@@ -36,13 +36,14 @@ impl Server {
         Self { name: cluster.name, running: Running::Three(cluster) }
     }
 
-    /// Where to connect. A cluster is written to through all members alike, and read through those that do not lead.
+    /// Where to connect. A cluster is written to through all members alike, and read through those that do not lead; a
+    /// member whose disk is slow is left alone.
     pub(crate) async fn endpoints(&self, is_reading: bool) -> anyhow::Result<Vec<String>> {
         match &self.running {
             Running::One { endpoint, .. } => Ok(vec![endpoint.clone()]),
             Running::Three(cluster) => {
                 let leader = cluster.whole().await?;
-                let asked = (0..MEMBERS).filter(|at| !is_reading || *at != leader);
+                let asked = cluster.steady().filter(|at| !is_reading || *at != leader);
                 Ok(asked.map(|at| cluster.endpoint(at)).collect())
             }
         }

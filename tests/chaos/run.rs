@@ -1,10 +1,10 @@
-//! One run: a cluster behind relays, under load and watched, and the judgement at its end.
+//! One run: a cluster whose network is ours, under load and watched, and the judgement at its end.
 
 use std::{
     env,
     ffi::OsStr,
     fs, io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,8 +20,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    harness::{Cluster, eventually, free_port, listening, peer_certificates},
+    harness::{Cluster, certificates::peer_certificates_for, eventually, free_port, listening},
     history::{self, History, Outcome, Recorder, Report, Request},
+    namespaces::Namespaces,
     net::Net,
     relay::Relay,
     translate,
@@ -42,6 +43,8 @@ pub(crate) struct Run {
     pub(crate) cluster: Cluster,
     pub(crate) net: Arc<Net>,
     relays: Vec<Relay>,
+    /// In the place of relays.
+    pub(crate) namespaces: Option<Namespaces>,
     recorder: Arc<Recorder>,
     pub(crate) load: Workload,
     watchers: Watchers,
@@ -59,16 +62,29 @@ impl Run {
         Self::start_on(name, &[]).await
     }
 
+    /// Three members, each in a network namespace.
+    pub(crate) async fn start_in(name: &'static str, namespaces: Namespaces) -> Self {
+        Self::start_with(name, &[], Some(namespaces)).await
+    }
+
     /// Three members, each with its data in the folder at its place, if there is one.
     pub(crate) async fn start_on(name: &'static str, folders: &[PathBuf]) -> Self {
+        Self::start_with(name, folders, None).await
+    }
+
+    async fn start_with(name: &'static str, folders: &[PathBuf], namespaces: Option<Namespaces>) -> Self {
         let seed = knob("SEED").unwrap_or(1);
         let certificates = tempfile::tempdir().unwrap();
-        let timers = TIMERS.into_iter().map(str::to_owned);
-        let flags: Vec<_> = peer_certificates(certificates.path()).into_iter().chain(timers).collect();
+        let here = || Ipv4Addr::LOCALHOST.into();
+        let address = |at| namespaces.as_ref().map_or_else(here, |namespaces| namespaces.address(at));
+        let members = [("a", address(0)), ("b", address(1)), ("c", address(2))];
+        let mut flags = peer_certificates_for(&members.map(|(_, address)| address), certificates.path());
+        flags.extend(TIMERS.map(str::to_owned));
+        flags.extend(namespaces.iter().map(|_| "--insecure-plaintext".to_owned()));
         let begun = Instant::now();
         let clock = move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let recorder = Arc::new(Recorder::new(clock));
-        let cluster = Cluster::planned(&["a", "b", "c"], &flags);
+        let cluster = Cluster::planned_at(&members, &flags);
         let (load, watchers) = (Workload::new(Arc::clone(&recorder)), Watchers::new(Arc::clone(&recorder)));
         let dice = Xoshiro256PlusPlus::seed_from_u64(seed);
         let net = Net::new();
@@ -81,6 +97,7 @@ impl Run {
             cluster,
             net,
             relays,
+            namespaces,
             recorder,
             load,
             watchers,
@@ -90,7 +107,9 @@ impl Run {
             _certificates: certificates,
         };
         for at in 0..run.cluster.len() {
-            run.relay_to(at).await;
+            if run.namespaces.is_none() {
+                run.relay_to(at).await;
+            }
             if let Some(folder) = folders.get(at) {
                 run.cluster.member_mut(at).data = folder.join("data");
             }
@@ -137,7 +156,9 @@ impl Run {
 
     /// The same, as the last words of a command that becomes it.
     pub(crate) fn spawn_under(&mut self, at: usize, command: &[&str]) {
-        self.cluster.spawn_under(at, command);
+        let within = self.namespaces.as_ref().map(|namespaces| namespaces.within(at));
+        let within = within.iter().flatten().map(String::as_str);
+        self.cluster.spawn_under(at, &within.chain(command.iter().copied()).collect::<Vec<_>>());
         let process = self.process(at);
         self.net.runs(at, Some(process));
     }
@@ -247,6 +268,14 @@ impl Run {
         eventually("a leader", leading).await
     }
 
+    /// Everything passes between members.
+    pub(crate) fn heal(&self) {
+        self.net.heal();
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.heal();
+        }
+    }
+
     /// Whether writes are acknowledged again, with everybody who is not down.
     pub(crate) async fn serves(&self, what: &str) {
         self.load.progress(20, what).await;
@@ -254,7 +283,7 @@ impl Run {
 
     /// Ends the faults, then the load, and judges. Everybody must come back and have the same.
     pub(crate) async fn finish(mut self) {
-        self.net.heal();
+        self.heal();
         for at in self.members() {
             if self.cluster.member_mut(at).process().is_none() {
                 self.spawn(at);

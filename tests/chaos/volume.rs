@@ -3,10 +3,11 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tempfile::TempDir;
+
+use crate::machine::{run, said};
 
 /// A file system of its own, unmounted when dropped.
 pub(crate) struct Volume {
@@ -77,21 +78,6 @@ impl Drop for Volume {
             let _ = run("losetup", &["--detach", device]);
         }
     }
-}
-
-/// What a program prints, or why it failed.
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    } else {
-        Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-    }
-}
-
-/// Says why a machine can not do this.
-fn said(outcome: Result<String, String>) -> Option<String> {
-    outcome.inspect_err(|error| eprintln!("passed over: {error}")).ok()
 }
 
 fn text(path: &Path) -> &str {

@@ -1,7 +1,7 @@
 //! Several members of one cluster, each a process with a data directory of its own.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -53,6 +53,14 @@ impl Member {
             flags: flags.to_vec(),
             is_earlier: false,
         }
+    }
+
+    /// The same, at another address.
+    fn at(mut self, address: IpAddr) -> Self {
+        for own in [&mut self.etcd, &mut self.peer, &mut self.mesh] {
+            own.set_ip(address);
+        }
+        self
     }
 
     /// The program that it runs, and how that is told its release: another program is what it is.
@@ -126,8 +134,16 @@ impl Cluster {
 
     /// The same, before any of them is started.
     pub(crate) fn planned(names: &[&str], flags: &[String]) -> Self {
+        let here = names.iter().map(|name| (*name, Ipv4Addr::LOCALHOST.into()));
+        Self::planned_at(&here.collect::<Vec<_>>(), flags)
+    }
+
+    /// The same, each at an address of its own.
+    pub(crate) fn planned_at(members: &[(&str, IpAddr)], flags: &[String]) -> Self {
         let mut cluster = Self { members: Vec::new(), folder: tempfile::tempdir().unwrap() };
-        let members: Vec<_> = names.iter().map(|name| Member::new(cluster.folder.path(), name, flags)).collect();
+        let members =
+            members.iter().map(|(name, address)| Member::new(cluster.folder.path(), name, flags).at(*address));
+        let members: Vec<_> = members.collect();
         let all: Vec<_> = members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
         for mut member in members {
             member.flags.extend([

@@ -1,6 +1,6 @@
 //! Starting and killing real processes; shared by the test programs, each of which uses a part.
 
-mod certificates;
+pub(crate) mod certificates;
 mod cluster;
 mod mesh;
 mod process;
