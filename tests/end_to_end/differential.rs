@@ -6,8 +6,9 @@
 //! - What is meant to differ is in `docs/etcd-differences.md`, is known here by name, and is counted.
 //!
 //! `MESHSTORE_DIFFERENTIAL_OPERATIONS=1000000` runs more, `MESHSTORE_DIFFERENTIAL_SEED=7` begins with another seed,
-//! `MESHSTORE_ETCD=/usr/bin/etcd` compares with another etcd. `MESHSTORE_DIFFERENTIAL_USERS=1` gives one in three sequences users
-//! and roles: etcd 3.4 lets nobody do some things that 3.6 and meshstore do not.
+//! `MESHSTORE_ETCD=/usr/bin/etcd` compares with another etcd. One in three sequences has users and roles, if etcd is a 3.5 that
+//! asks for rights wherever it should: earlier ones let nobody do some things. `MESHSTORE_DIFFERENTIAL_USERS=1` has them with any
+//! etcd.
 
 mod difference;
 mod operation;
@@ -17,7 +18,7 @@ mod shrink;
 mod users;
 mod watches;
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::{collections::BTreeMap, env, path::PathBuf, process::Command};
 
 use proto::etcdserverpb as pb;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
@@ -37,6 +38,9 @@ const SEQUENCE: usize = 6_000;
 const AT_ONCE: usize = 2;
 /// One in so many sequences has users and roles.
 const USERS_EVERY: u64 = 3;
+
+/// The first 3.5 that asks for rights wherever it should.
+const ASKS_FOR_RIGHTS: u32 = 30;
 
 /// Lines shown before those that differ.
 const CONTEXT: usize = 6;
@@ -92,11 +96,19 @@ fn etcd() -> PathBuf {
     env::var("MESHSTORE_ETCD").map_or_else(|_| installed(), PathBuf::from)
 }
 
+/// Whether etcd is one whose rights were compared with ours.
+fn asks_for_rights() -> bool {
+    let version = Command::new(etcd()).arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8_lossy(&version).into_owned();
+    let patch = version.lines().find_map(|line| line.strip_prefix("etcd Version: 3.5."));
+    patch.and_then(|patch| patch.trim().parse().ok()).is_some_and(|patch: u32| patch >= ASKS_FOR_RIGHTS)
+}
+
 async fn sequence(seed: u64, length: usize) -> Excused {
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let numbers: Vec<u64> = (0..length).map(|_| dice.random()).collect();
     let mut excused = Excused::new();
-    let users = knob::<u8>("USERS").is_some() && seed.is_multiple_of(USERS_EVERY);
+    let users = seed.is_multiple_of(USERS_EVERY) && (knob::<u8>("USERS").is_some() || asks_for_rights());
     let Err(mismatch) = run(&numbers, users, &mut excused).await else { return excused };
     let index = mismatch.asked.len() - 1;
     eprintln!("seed {seed}, operation {index}: {}\n{}", mismatch.asked[index], mismatch.what);

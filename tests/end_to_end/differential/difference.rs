@@ -22,10 +22,11 @@ pub(crate) enum Difference {
     HashOfNow,
     PublicStatus,
     SilentLogin,
+    Nobody,
 }
 
 impl Difference {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::OverlookedDuplicate,
         Self::UnknownSort,
         Self::UnknownCompare,
@@ -38,6 +39,7 @@ impl Difference {
         Self::HashOfNow,
         Self::PublicStatus,
         Self::SilentLogin,
+        Self::Nobody,
     ];
 
     /// Its heading in the document.
@@ -55,6 +57,7 @@ impl Difference {
             Self::HashOfNow => "A hash is that of now",
             Self::SilentLogin => "A login that fails tells nothing of the user",
             Self::PublicStatus => "Whether users are asked for is no secret",
+            Self::Nobody => "Who may not ask is told so first",
         }
     }
 
@@ -103,6 +106,12 @@ impl Difference {
         {
             return Some(Self::SilentLogin);
         }
+        if let (Operation::Txn(txn), Answer::Txn(_), Answer::Refused { text, .. }) = (operation, etcd, ours)
+            && asks_nothing(txn)
+            && text == "etcdserver: user name is empty"
+        {
+            return Some(Self::Nobody);
+        }
         let refused = |answer: &Answer| matches!(answer, Answer::Refused { code, .. } if FAULTS.contains(code));
         let composed = match operation {
             Operation::Txn(_) | Operation::Put(_) | Operation::Range(_) => true,
@@ -117,6 +126,12 @@ impl Difference {
         };
         ((composed || unknown) && refused(etcd) && refused(ours)).then_some(Self::SeveralFaults)
     }
+}
+
+/// Whether a transaction is about no key at all.
+fn asks_nothing(txn: &pb::TxnRequest) -> bool {
+    let is_nothing = |op: &pb::RequestOp| matches!(&op.request, Some(Request::RequestTxn(txn)) if asks_nothing(txn));
+    txn.compare.is_empty() && txn.success.iter().chain(&txn.failure).all(is_nothing)
 }
 
 /// What etcd would take, anywhere in a request.

@@ -122,11 +122,12 @@ impl Draw for Dice<'_> {
         }
     }
 
-    /// Single keys, intervals, inverted ones too, and open ends.
+    /// Single keys, intervals and open ends; inverted intervals too, but where users have rights: etcd gives a right to one or
+    /// not by how the tree of the other rights happens to lie.
     fn range_end(&mut self, key: &[u8]) -> Bytes {
         match self.below(20) {
             0..9 => Bytes::new(),
-            9..15 => self.key(),
+            9..15 => Some(self.key()).filter(|end| !self.standing.users || end[..] > *key).unwrap_or_default(),
             15..18 => Bytes::from_static(b"\0"),
             _ => types::KeyRange::prefix(key.to_vec()).to_wire().1,
         }

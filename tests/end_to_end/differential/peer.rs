@@ -309,10 +309,11 @@ fn volatile_folder() -> TempDir {
 }
 
 fn refused(status: &Status) -> Answer {
-    // Up to 3.4, etcd's maintenance tells what the others put into etcd's own words first.
+    // etcd's maintenance tells what the others put into etcd's own words first.
     let (code, text) = match (status.code(), status.message()) {
         (Code::Unknown, "auth: permission denied") => (Code::PermissionDenied, "etcdserver: permission denied"),
         (Code::Unknown, "auth: user name is empty") => (Code::InvalidArgument, "etcdserver: user name is empty"),
+        (Code::Unknown, "auth: invalid auth token") => (Code::Unauthenticated, "etcdserver: invalid auth token"),
         other => other,
     };
     Answer::Refused { code, text: text.to_owned() }
