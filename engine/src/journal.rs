@@ -10,11 +10,12 @@
 //! - After a failed write nothing is written any more: what the disk holds is known again only after a start.
 
 mod frame;
+mod remover;
 mod segment;
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
-    fs::{self, File},
+    fs::File,
     ops::Bound::{Excluded, Included, Unbounded},
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,14 +26,14 @@ use parking_lot::{Mutex, RwLock};
 
 use self::{
     frame::{Frame, Row},
+    remover::Remover,
     segment::{Fault, Reading, Segment},
 };
 use crate::{
     Batch, Cursor, EngineError, Space,
     batch::Write,
     cursor::Place,
-    error::io_error,
-    folder::{lock, make, sync_folder},
+    folder::{lock, make},
     rocks::OF_ROCKSDB,
 };
 
@@ -175,6 +176,7 @@ struct Writer {
     sequence: u64,
     buffer: Vec<u8>,
     has_failed: bool,
+    remover: Remover,
 }
 
 impl Writer {
@@ -188,6 +190,7 @@ impl Writer {
             sequence: 1,
             buffer: Vec::new(),
             has_failed: false,
+            remover: Remover::start(dir)?,
         };
         let numbers = Segment::numbers(dir)?;
         for (place, &number) in numbers.iter().enumerate() {
@@ -320,13 +323,10 @@ impl Writer {
         Ok(Some(rows))
     }
 
-    /// Removes the oldest segment. Who has pinned it can still read it.
+    /// Has the oldest segment removed.
     fn let_go(&mut self) -> Result<(), EngineError> {
         let Some(oldest) = self.segments.pop_front() else { return Ok(()) };
-        let path = oldest.segment.path();
-        fs::remove_file(path).map_err(io_error(path))?;
-        // None goes for good before the one that is older: what is found is always without a gap.
-        sync_folder(&self.dir)
+        self.remover.remove(oldest.segment)
     }
 
     fn put(&mut self, slots: &mut Slots, key: Bytes, slot: Slot) {

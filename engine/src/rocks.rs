@@ -27,7 +27,7 @@ const FILTER_BITS_PER_KEY: f64 = 10.0;
 /// Data blocks: small enough for point reads, large enough to compress.
 const BLOCK_BYTES: usize = 16 << 10;
 /// Write buffers that the write-ahead log may hold the bytes of: a space that is seldom written must not keep it all.
-const LOG_BUFFERS_MAX: usize = 8;
+const LOG_BUFFERS_MAX: usize = 2;
 /// A file that every database of RocksDB has.
 pub(crate) const OF_ROCKSDB: &str = "CURRENT";
 /// Bytes that a walk over all of a database reads ahead.

@@ -95,8 +95,9 @@ pub(super) fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, 
     let openraft_config = openraft::Config {
         cluster_name: config.cluster.to_string(),
         heartbeat_interval: millis(config.heartbeat),
-        // A follower waits for the lease, which is the longer of these, and then for a time between them.
-        election_timeout_min: millis(config.election_timeout / 4),
+        // A follower waits for the lease, which is the longer of these, and then for a time between them: the wider apart
+        // they are, the sooner the first of several follows a leader that is gone, and the more rarely two do at once.
+        election_timeout_min: millis((config.election_timeout / 8).max(config.heartbeat * 5 / 4)),
         election_timeout_max: millis(config.election_timeout / 2),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every_entries),
         max_in_snapshot_log_to_keep: config.catch_up_entries,

@@ -29,7 +29,7 @@ pub(crate) struct MemberFlags {
     /// Milliseconds between two heartbeats of a leader [default: 100]
     #[arg(long, value_name = "MS", env = "ETCD_HEARTBEAT_INTERVAL", value_parser = duration::parse_milliseconds)]
     heartbeat_interval: Option<Duration>,
-    /// Milliseconds without a heartbeat before an election [default: 1000]
+    /// Longest time without a heartbeat before an election, milliseconds [default: 1000]
     #[arg(long, value_name = "MS", env = "ETCD_ELECTION_TIMEOUT", value_parser = duration::parse_milliseconds)]
     election_timeout: Option<Duration>,
     /// Log entries between two purges of the log [default: 10000]
