@@ -6,7 +6,7 @@ use std::{io::Cursor, sync::LazyLock};
 
 use crate::{
     Writer, check,
-    format::{HEADER_BYTES, META_BYTES, PAGE_BYTES, fnv1a},
+    format::{FIRST_PAGE, HEADER_BYTES, META_BYTES, Meta, PAGE_BYTES, fnv1a},
 };
 
 /// A file with an empty bucket, a small one, and one that is a tree of several levels.
@@ -25,10 +25,27 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Bytes of one change of [`damaged`].
 const CHANGE_BYTES: usize = 4;
 
-/// Reads `bytes` as a file.
+/// The least page that there is.
+const SMALL_PAGE_BYTES: u32 = 512;
+
+/// Reads `bytes` as a file; and as the pages of a file whose meta pages are in order, after two bytes for where in it the
+/// tree and the list of free pages start.
 pub fn file(bytes: &[u8]) {
     // An error is as good an answer as any.
     let _summary = check(bytes);
+    let [root, freelist, pages @ ..] = bytes else { return };
+    let page_bytes = SMALL_PAGE_BYTES as usize;
+    let count = FIRST_PAGE + pages.len().div_ceil(page_bytes) as u64;
+    let mut file = Vec::new();
+    for transaction in [2, 3] {
+        let (root, freelist) = (u64::from(*root), u64::from(*freelist));
+        let meta = Meta { page_bytes: SMALL_PAGE_BYTES, root, freelist, pages: count, transaction };
+        file.extend(meta.encode());
+        file.resize(file.len().next_multiple_of(page_bytes), 0);
+    }
+    file.extend(pages);
+    file.resize(file.len().next_multiple_of(page_bytes), 0);
+    let _summary = check(&file[..]);
 }
 
 /// Reads a file that was whole until `bytes` changed it: four at a time name a page, a place in it, and what is there. Its
@@ -46,7 +63,7 @@ pub fn damaged(bytes: &[u8]) {
         let checksum = fnv1a(&meta[checked.clone()]).to_le_bytes();
         meta[checked.end..checked.end + checksum.len()].copy_from_slice(&checksum);
     }
-    file(&damaged);
+    let _summary = check(&damaged[..]);
 }
 
 #[cfg(test)]
