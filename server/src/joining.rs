@@ -7,7 +7,7 @@
 mod directory;
 mod face;
 
-pub use directory::{JoinError, Joined, Remembered, prepare, remembered};
+pub use directory::{JoinError, Joined, Remembered, begin, prepare, remembered};
 pub(crate) use face::JoiningFace;
 
 /// Longest name of a member, bytes.

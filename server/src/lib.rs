@@ -60,7 +60,7 @@ pub use custody::{member_custody, workload_custody};
 pub use ground::SimulatedDisk;
 pub use http::{Access, HttpFace, Serves};
 pub use identity::IdentityError;
-pub use joining::{JoinError, Joined, Remembered, prepare, remembered};
+pub use joining::{JoinError, Joined, Remembered, begin, prepare, remembered};
 pub use member::{CONTROL_PLANE_TXN_OPS_MAX, Member, PeerPort, ServerError};
 pub use metrics::{Answer, Answering, GrpcFace};
 pub use peers::PeerFiles;

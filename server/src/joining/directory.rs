@@ -1,7 +1,8 @@
 //! The data directory of a member that joins.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -9,12 +10,19 @@ use bytes::Bytes;
 use ca::{AuthorityError, Handover};
 use proto::member as pb;
 use raft::{ClusterId, MemberId};
+use tempfile::NamedTempFile;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use crate::{
     custody::{member_custody, workload_custody},
     identity::{Identity, IdentityError},
 };
+
+/// Holds the number of a try to join, until there is a member.
+const NONCE_FILE: &str = "joining.nonce";
+/// Its length.
+const NONCE_BYTES: usize = 32;
 
 /// Why no data directory was made.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +92,38 @@ pub(super) fn check_is_free(data_dir: &Path) -> Result<(), JoinError> {
     Ok(())
 }
 
+/// Begins a try to join, and gives the number by which the cluster recognizes it if it is made again: whoever shows the
+/// same one with the same invitation is given the same answer. It is kept in the data directory, on stable storage, until
+/// the directory is somebody's; so a try that was cut short, by a crash even, is taken up.
+///
+/// # Errors
+/// See [`JoinError`]: the directory is somebody's, or cannot be written.
+pub fn begin(data_dir: &Path) -> Result<[u8; NONCE_BYTES], JoinError> {
+    check_is_free(data_dir)?;
+    make_private(data_dir)?;
+    let path = data_dir.join(NONCE_FILE);
+    let kept = match fs::read(&path) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(JoinError::Io { path, source }),
+    };
+    if let Ok(nonce) = kept.try_into() {
+        return Ok(nonce);
+    }
+    let nonce: [u8; NONCE_BYTES] = rand::random();
+    keep(data_dir, &nonce).map_err(|source| JoinError::Io { path, source })?;
+    Ok(nonce)
+}
+
+/// Writes the number, for nobody else to read: with the invitation it stands for the cluster's keys.
+fn keep(data_dir: &Path, nonce: &[u8]) -> io::Result<()> {
+    let mut file = NamedTempFile::new_in(data_dir)?;
+    file.write_all(nonce)?;
+    file.as_file().sync_all()?;
+    file.persist(data_dir.join(NONCE_FILE)).map_err(|error| error.error)?;
+    File::open(data_dir)?.sync_all()
+}
+
 /// Makes the data directory of a member that was let in: its keys first, and at last who it is. A try that was
 /// interrupted is taken up, or begun anew.
 ///
@@ -110,6 +150,11 @@ pub fn prepare(
         }
     }
     Identity::joiner(joined.cluster, joined.member, name.to_owned(), peer_urls.to_vec()).save(data_dir)?;
+    if let Err(error) = fs::remove_file(data_dir.join(NONCE_FILE))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(%error, "what recognized the try to join stays in the data directory");
+    }
     Ok(joined)
 }
 
@@ -169,6 +214,24 @@ mod tests {
         assert!(!sealed.windows(32).any(|window| key.windows(32).any(|part| part == window)));
         let again = prepare(&data, "b", &urls, &answer).expect_err("it is taken");
         assert!(matches!(again, JoinError::Taken { .. }), "{again}");
+    }
+
+    #[test]
+    fn a_try_to_join_is_recognized_until_it_has_made_a_member() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("a")).expect("a folder");
+        let (answer, data) = (answer(&dir.path().join("a")), dir.path().join("b"));
+        let nonce = begin(&data).expect("begun");
+        assert_eq!(begin(&data).expect("taken up"), nonce);
+        assert_ne!(begin(&dir.path().join("c")).expect("another"), nonce);
+        let file = data.join(NONCE_FILE);
+        assert_eq!(fs::metadata(&file).expect("kept").permissions().mode() & 0o777, 0o600);
+        fs::write(&file, &nonce[1..]).expect("cut short");
+        assert_ne!(begin(&data).expect("begun anew"), nonce);
+        prepare(&data, "b", &[], &answer).expect("prepared");
+        assert!(!file.exists());
+        assert!(matches!(begin(&data).expect_err("it is taken"), JoinError::Taken { .. }));
     }
 
     #[test]

@@ -188,8 +188,8 @@ fn unknown_invitation() -> Status {
 fn unissued(error: &IssueError) -> Status {
     match error {
         IssueError::Refused(Refusal::TokenUsed) => Status::permission_denied(
-            "this invitation was used already: if that was not you, remove the member that joined by it; ask for a new \
-             one by 'meshstore cluster add'",
+            "this invitation was used already: if that was you and was cut short, join with the same --data-dir; if it \
+             was not you, remove the member that joined by it, and ask for a new invitation by 'meshstore cluster add'",
         ),
         IssueError::Refused(Refusal::TokenExpired) => {
             Status::permission_denied("this invitation has expired: ask for a new one by 'meshstore cluster add'")

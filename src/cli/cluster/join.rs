@@ -21,7 +21,7 @@ use crate::cli::{
 const PEER_PORT: u16 = 2380;
 
 /// Makes a data directory of a member that was invited. Its server is started afterwards, and gets its vote once it has
-/// caught up.
+/// caught up. What was cut short is taken up by the same line.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("log_level", |level| level.default_value("warn")))]
 #[command(after_help = "Example: as `meshstore cluster add` prints it
@@ -84,13 +84,15 @@ impl JoinArgs {
             Some(urls) => urls,
             None => vec![self.own_url()?],
         };
+        let client = self.client()?;
+        let nonce = server::begin(&self.data_dir).map_err(|error| failed(error.into()))?;
         let request = JoinRequest {
             token: self.token.0.clone(),
-            nonce: rand::random::<[u8; 32]>().to_vec().into(),
+            nonce: nonce.to_vec().into(),
             name: self.name.clone(),
             peer_urls: peer_urls.clone(),
         };
-        let answer = self.client()?.join_cluster(request).await.map_err(not_let_in)?;
+        let answer = client.join_cluster(request).await.map_err(not_let_in)?;
         let joined = server::prepare(&self.data_dir, &self.name, &peer_urls, &answer);
         let joined = joined.map_err(|error| failed(error.into()))?;
         let (data_dir, name) = (self.data_dir.display(), &self.name);
@@ -134,6 +136,7 @@ fn not_let_in(error: ClientError) -> Failure {
             "that server is not of the cluster that --authority names"
         }
         ClientError::Unavailable { .. } => "is a member's mesh port there? its server says so by --listen-mesh-addr",
+        ClientError::Uncertain { .. } => "say the same again, with the same --data-dir: it is taken up",
         _ => return Failure { next: None, ..error.into() },
     };
     Failure::new(Exit::Error, error.to_string()).next(next)

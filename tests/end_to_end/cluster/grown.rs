@@ -1,6 +1,6 @@
 //! A cluster that is bootstrapped, joined, loses members and has them replaced.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use client::{Get, Put};
 
@@ -85,6 +85,29 @@ async fn members_join_and_the_cluster_outlives_them() {
     assert!(code != Some(0) && log.contains("removed"), "{code:?} {log}");
     put(&cluster, "after").await;
     cluster.voters(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_was_cut_short_is_taken_up_by_the_same_line() {
+    let cluster = Cluster::bootstrap().await;
+    let line = cluster.invite(&["add", "c"]).await.unwrap();
+    let member = cluster.stranger("c");
+    let data_dir = Path::new(member.data_dir());
+    // What a crash leaves whose member was let in, before the answer came to the disk: the number that it has drawn.
+    let cut_short = || {
+        if data_dir.exists() {
+            fs::remove_dir_all(data_dir).unwrap();
+        }
+        fs::create_dir(data_dir).unwrap();
+        fs::write(data_dir.join("joining.nonce"), [7; 32]).unwrap();
+    };
+    cut_short();
+    let first = cluster.join_as(&line, &member).await.unwrap();
+    cut_short();
+    assert_eq!(cluster.join_as(&line, &member).await.unwrap(), first, "the same member");
+    assert!(!data_dir.join("joining.nonce").exists());
+    let refusal = cluster.join_as(&line, &cluster.stranger("c")).await.unwrap_err();
+    assert!(refusal.contains("with the same --data-dir") || refusal.contains("already"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
