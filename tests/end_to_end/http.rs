@@ -228,6 +228,26 @@ async fn keep_alives_are_answered_in_order() {
     assert_eq!(http.post("/v3/lease/keepalive", "").await.text, "");
 }
 
+#[tokio::test]
+async fn what_was_asked_before_a_mistake_is_answered_before_it() {
+    let server = Server::start().await;
+    let http = Http::new(server.endpoint());
+    http.post("/v3/lease/grant", r#"{"ID":"77","TTL":60}"#).await;
+    let broken = json!({ "error": { "code": 3, "message": "unexpected EOF" } });
+    let renewed = json!({ "result": { "header": at(1), "ID": "77", "TTL": "60" } });
+    for (body, renewals) in [(r#"{"ID":77}{"ID":77}{"ID""#, 2), (r#"{"ID":77}{"ID""#, 1), (r#"{"ID""#, 0)] {
+        let answer = http.post("/v3/lease/keepalive", body).await;
+        let lines: Vec<Value> =
+            answer.text.lines().map(|line| Answer { text: line.to_owned(), ..answer.shell() }.json()).collect();
+        let expected: Vec<_> = std::iter::repeat_n(&renewed, renewals).chain([&broken]).cloned().collect();
+        assert_eq!(lines, expected, "{body}");
+    }
+    let create = r#"{"create_request":{"key":"Zm9v"}}{"create_request":{"key":17}}"#;
+    let mut lines = Lines(http.open(Method::POST, "/v3/watch", &[], create).await.into_body(), Vec::new());
+    assert_eq!(lines.next().await, json!({ "result": { "header": at(1), "created": true } }));
+    assert_eq!(lines.next().await["error"]["code"], 3);
+}
+
 impl Answer {
     fn shell(&self) -> Self {
         Self { status: self.status, headers: self.headers.clone(), text: String::new() }

@@ -4,7 +4,7 @@
 //! process, that the client port has, with their limits, their authentication and their errors.
 //!
 //! - A streaming RPC takes JSON objects one after another and answers one line a message: `{"result":…}`, and at its end
-//!   `{"error":…}` if it failed.
+//!   `{"error":…}` if it failed. What is no message fails the stream after the answers to those before it.
 //! - The client's certificate does not count here: who asks is said by the `authorization` header alone, as in etcd.
 
 use std::{collections::HashMap, sync::Arc};
@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::yield_now};
 use tonic::{
     Code, Status, Streaming,
     body::Body,
@@ -107,7 +107,7 @@ impl Gateway {
     async fn unary(&self, rpc: &Rpc, request: Request<Body>) -> Result<Response<Body>, Status> {
         let request = self.read(rpc, request).await?;
         let mut services = self.services();
-        let answer = services.unary(request, rpc.path.clone(), Raw).await?;
+        let answer = services.unary(request.map(Ok), rpc.path.clone(), Raw).await?;
         let (metadata, message) = (answer.metadata().clone(), answer.into_inner());
         let mut text = Vec::new();
         json::write(&rpc.output, message, &mut text).map_err(|malformed| status::unreadable_answer(&malformed))?;
@@ -117,7 +117,7 @@ impl Gateway {
     async fn stream_out(&self, rpc: &Rpc, request: Request<Body>) -> Result<Response<Body>, Status> {
         let request = self.read(rpc, request).await?;
         let mut services = self.services();
-        let answer = services.server_streaming(request, rpc.path.clone(), Raw).await?;
+        let answer = services.server_streaming(request.map(Ok), rpc.path.clone(), Raw).await?;
         Ok(lines(rpc, answer, None))
     }
 
@@ -166,22 +166,23 @@ fn addressed<T>(headers: &HeaderMap, message: T) -> tonic::Request<T> {
     tonic::Request::from_parts(MetadataMap::from_headers(metadata), http::Extensions::default(), message)
 }
 
-/// What a client sends, one message an object. It ends where the body ends, or at what is no message: `failed` is told
-/// then.
+/// What a client sends, one message an object. It ends where the body ends, or breaks off at what is no message: `failed`
+/// is told then.
 fn messages(
     body: Body,
     input: MessageDescriptor,
     bytes_max: usize,
     failed: oneshot::Sender<Malformed>,
-) -> impl Stream<Item = Bytes> + Send + 'static {
-    let start = (body.into_data_stream(), Objects::new(bytes_max), Some(failed));
-    stream::unfold(start, move |(mut body, mut objects, mut failed)| {
+) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+    let start = Some((body.into_data_stream(), Objects::new(bytes_max), failed));
+    stream::unfold(start, move |request| {
         let input = input.clone();
         async move {
+            let (mut body, mut objects, failed) = request?;
             loop {
                 let next = objects.next().and_then(|object| object.map(|json| json::read(&input, &json)).transpose());
                 let malformed = match next {
-                    Ok(Some(message)) => return Some((message, (body, objects, failed))),
+                    Ok(Some(message)) => return Some((Ok(message), Some((body, objects, failed)))),
                     Ok(None) => match body.next().await {
                         Some(Ok(arrived)) => {
                             objects.push(&arrived);
@@ -192,9 +193,12 @@ fn messages(
                     },
                     Err(malformed) => malformed,
                 };
+                let status = status::unreadable_request(&malformed);
                 // Nobody listens any more if the answer is gone.
-                failed.take().map(|failed| failed.send(malformed));
-                return None;
+                let _ = failed.send(malformed);
+                // The codec gathers messages that are at hand, and at an error would drop those before it.
+                yield_now().await;
+                return Some((Err(status), None));
             }
         }
     })
@@ -237,25 +241,13 @@ impl Lines {
         Some(line.unwrap_or_else(|status| reply::error_line(&status)))
     }
 
-    /// The next message, unless the request has ended early meanwhile.
+    /// The next message. The service ends the stream when the request breaks off, and does not know why.
     async fn message(&mut self) -> Option<Result<Bytes, Status>> {
-        if let Some(failure) = &mut self.failure {
-            tokio::select! {
-                biased;
-                outcome = failure => {
-                    self.failure = None;
-                    if let Ok(malformed) = outcome {
-                        return Some(Err(status::unreadable_request(&malformed)));
-                    }
-                }
-                message = self.messages.next() => {
-                    // It may have ended because the request did.
-                    let malformed = self.failure.as_mut().filter(|_| message.is_none()).and_then(|one| one.try_recv().ok());
-                    return malformed.map(|malformed| Err(status::unreadable_request(&malformed))).or(message);
-                }
-            }
+        if let Some(message) = self.messages.next().await {
+            return Some(message);
         }
-        self.messages.next().await
+        let malformed = self.failure.as_mut()?.try_recv().ok()?;
+        Some(Err(status::unreadable_request(&malformed)))
     }
 }
 

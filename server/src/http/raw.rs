@@ -6,12 +6,13 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// Messages as encoded bytes, in both directions.
+/// Messages as encoded bytes, in both directions. What is sent may break off instead: the service is told of an error
+/// then, after all messages before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Raw;
 
 impl Codec for Raw {
-    type Encode = Bytes;
+    type Encode = Result<Bytes, Status>;
     type Decode = Bytes;
     type Encoder = Self;
     type Decoder = Self;
@@ -26,11 +27,11 @@ impl Codec for Raw {
 }
 
 impl Encoder for Raw {
-    type Item = Bytes;
+    type Item = Result<Bytes, Status>;
     type Error = Status;
 
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
+    fn encode(&mut self, message: Result<Bytes, Status>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message?);
         Ok(())
     }
 }
