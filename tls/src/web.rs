@@ -5,6 +5,8 @@
 //! - Files are read again when they change, at the next handshake; what cannot be used leaves the last good in use.
 //! - Clients check host names; servers may demand a certificate of a given authority, which proves no SPIFFE ID.
 
+mod trusted;
+
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -18,6 +20,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
     client::{
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -28,10 +31,11 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::{CertifiedKey, SingleCertAndKey},
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use tracing::{info, warn};
 
+use self::trusted::Trusted;
 use crate::{CredentialsError, Policy, config, pem, svid};
 
 /// How often, at most, the files are looked at.
@@ -84,7 +88,7 @@ pub fn server_config(
 /// Whom a client outside the mesh takes for the server that it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Who proves its host name by a certificate of an authority in this PEM file.
+    /// Who proves its host name by a certificate in this PEM file, or of an authority in it.
     File(PathBuf),
     /// The same, by an authority that this machine trusts.
     System,
@@ -100,10 +104,10 @@ pub fn client_config(
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, CredentialsError> {
     let builder = ClientConfig::builder_with_provider(config::provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("the provider has TLS 1.3 suites");
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("the provider has suites of both");
     let builder = match trust {
-        Trust::File(ca) => builder.with_root_certificates(roots(ca)?),
+        Trust::File(ca) => builder.dangerous().with_custom_certificate_verifier(Arc::new(trusted(ca)?)),
         Trust::System => builder.with_root_certificates(system_roots()?),
         Trust::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked)),
     };
@@ -120,6 +124,12 @@ fn roots(path: &Path) -> Result<Arc<RootCertStore>, CredentialsError> {
         roots.add(root).map_err(|error| CredentialsError::Root(format!("{}: {error}", path.display())))?;
     }
     Ok(Arc::new(roots))
+}
+
+fn trusted(path: &Path) -> Result<Trusted, CredentialsError> {
+    let authorities = WebPkiServerVerifier::builder_with_provider(roots(path)?, config::provider()).build();
+    let authorities = authorities.map_err(|error| CredentialsError::Root(format!("{}: {error}", path.display())))?;
+    Ok(Trusted::new(pem::certificate_file(path)?, authorities))
 }
 
 /// The machine's own authorities. Those that cannot be read are left out, as long as one can.

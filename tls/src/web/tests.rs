@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ClientConnection, ServerConnection};
+use rustls::{ClientConnection, ProtocolVersion, ServerConnection};
 
 use super::*;
 use crate::{Version, testing::handshake};
@@ -71,6 +71,34 @@ fn a_server_is_checked_by_its_host_name() {
 }
 
 #[test]
+fn a_self_signed_certificate_that_is_trusted_proves_its_host_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, host: &str, change: fn(&mut CertificateParams)| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        change(&mut params);
+        let files = ServerFiles::new(dir.path().join(format!("{name}.crt")), dir.path().join(format!("{name}.key")));
+        fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    };
+    let good = write("good", "not-checked.example", |_| {});
+    let foreign = write("foreign", "not-checked.example", |_| {});
+    let other = write("other", "other.example", |_| {});
+    let old =
+        write("old", "not-checked.example", |params| params.not_after = params.not_before + Duration::from_secs(1));
+    for (server, trusted, accepted) in
+        [(&good, &good, true), (&foreign, &good, false), (&other, &other, false), (&old, &old, false)]
+    {
+        let config = server_config(server.clone(), &Policy::default(), &[]).unwrap();
+        let client = client_config(&Trust::File(trusted.cert.clone()), None, &[]).unwrap();
+        let outcome: Handshake = handshake(config, client);
+        assert_eq!(outcome.is_ok(), accepted, "{server:?}");
+    }
+}
+
+#[test]
 fn whom_to_trust_is_a_choice() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
     let server = server_config(ca.write(dir.path(), "server", "other.example"), &Policy::default(), &[]).unwrap();
@@ -134,12 +162,16 @@ fn the_versions_spoken_are_those_allowed() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
     let root = ca.write_root(dir.path());
     let files = ca.write(dir.path(), "server", "not-checked.example");
-    for (max, accepted) in [(Version::Tls12, false), (Version::Tls13, true)] {
-        let policy = Policy { max, ..Policy::default() };
+    let client = client_config(&Trust::File(root), None, &[]).unwrap();
+    for (min, max, spoken) in [
+        (Version::Tls12, Version::Tls12, ProtocolVersion::TLSv1_2),
+        (Version::Tls12, Version::Tls13, ProtocolVersion::TLSv1_3),
+        (Version::Tls13, Version::Tls13, ProtocolVersion::TLSv1_3),
+    ] {
+        let policy = Policy { min, max, ..Policy::default() };
         let server = server_config(files.clone(), &policy, &[]).unwrap();
-        // Our client speaks TLS 1.3 alone.
-        let outcome = handshake(server, client_config(&Trust::File(root.clone()), None, &[]).unwrap());
-        assert_eq!(outcome.is_ok(), accepted, "{max:?}");
+        let (server, _) = handshake(server, client.clone()).unwrap();
+        assert_eq!(server.protocol_version(), Some(spoken), "{min:?} to {max:?}");
     }
 }
 
