@@ -55,6 +55,13 @@ impl Time {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
+    /// For people: `2026-11-24T14:12:00Z`. Source: RFC 3339.
+    pub fn rfc3339(self) -> String {
+        let (year, month, day) = civil(self.0 / DAY_SECONDS);
+        let (hour, minute, second) = (self.0 / 3600 % 24, self.0 / 60 % 60, self.0 % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+
     /// Whether X.509 writes it with a four-digit year (`GeneralizedTime`).
     pub(crate) fn is_generalized(self) -> bool {
         self.0 >= GENERALIZED_FROM
@@ -96,17 +103,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn known_moments_are_written_as_x509_wants() {
-        for (seconds, text) in [
-            (0, "700101000000Z"),
-            (951_782_400, "000229000000Z"),
-            (1_795_382_400, "261122212000Z"),
-            (GENERALIZED_FROM - 1, "491231235959Z"),
-            (GENERALIZED_FROM, "20500101000000Z"),
-            (4_107_542_400, "21000301000000Z"),
-            (LAST, "99991231235959Z"),
+    fn known_moments_are_written_for_certificates_and_for_people() {
+        for (seconds, x509, rfc3339) in [
+            (0, "700101000000Z", "1970-01-01T00:00:00Z"),
+            (951_782_400, "000229000000Z", "2000-02-29T00:00:00Z"),
+            (1_795_382_400, "261122212000Z", "2026-11-22T21:20:00Z"),
+            (GENERALIZED_FROM - 1, "491231235959Z", "2049-12-31T23:59:59Z"),
+            (GENERALIZED_FROM, "20500101000000Z", "2050-01-01T00:00:00Z"),
+            (4_107_542_400, "21000301000000Z", "2100-03-01T00:00:00Z"),
+            (LAST, "99991231235959Z", "9999-12-31T23:59:59Z"),
         ] {
-            assert_eq!(Time(seconds).x509_text(), text);
+            assert_eq!((Time(seconds).x509_text().as_str(), Time(seconds).rfc3339().as_str()), (x509, rfc3339));
         }
         assert_eq!(Time::new(LAST + 1), None);
     }

@@ -128,10 +128,15 @@ impl GetRequest {
 }
 
 impl GetArgs {
-    fn shown(&self) -> Result<Shown, Failure> {
+    fn shown(&self, format: Format) -> Result<Shown, Failure> {
         match (self.request.count_only, self.print_value_only, self.request.keys_only) {
+            // etcdctl's words.
+            (_, true, _) if format != Format::Simple => {
+                Err(Failure::bad_args("print-value-only is only for `--write-out=simple`"))
+            }
             (_, true, true) => Err(Failure::bad_args("`--keys-only` and `--print-value-only` leave nothing to print")),
-            (true, _, _) => Ok(Shown::Count),
+            (true, true, _) => Err(Failure::bad_args("`--count-only` and `--print-value-only` leave nothing to print")),
+            (true, false, _) => Ok(Shown::Count),
             (false, true, false) => Ok(Shown::Value),
             (false, false, _) => Ok(Shown::KeyAndValue),
         }
@@ -144,7 +149,7 @@ impl KeyVerb for GetArgs {
     }
 
     async fn run(self, session: Session) -> Result<(), Failure> {
-        let (request, shown) = (self.request.read()?, self.shown()?);
+        let (request, shown) = (self.request.read()?, self.shown(session.format())?);
         let session = session.without(&[Format::Table])?;
         let response = session.client()?.get(request).await?;
         session.print(&Response::Get(&response, shown))

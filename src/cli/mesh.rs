@@ -57,7 +57,7 @@ impl Administration {
         })?;
         let file = |name| folder.join(name);
         let credentials = Credentials::from_files(&file("admin.crt"), &file("admin.key"), &file("ca.crt"));
-        let credentials = credentials.map_err(|error| Failure::bad_args(format!("{}: {error}", folder.display())))?;
+        let credentials = credentials.map_err(|error| Failure::bad_args(format!("--credentials: {error}")))?;
         let server = server_id(credentials.trust_domain());
         let tls = tls::client_config(&credentials, Expect::OneOf(vec![server]), tls::H2);
         let endpoints = self.mesh_endpoint.split(',').map(str::to_owned).collect();
@@ -193,6 +193,9 @@ impl ApplyArgs {
         let request = ApplyRequest { sources, dry_run: self.dry_run, default_namespace: self.namespace };
         let answer = self.administration.client()?.mesh_apply(request).await.map_err(failed)?;
         refuse(&answer.problems, "nothing was applied")?;
+        if answer.changes.is_empty() {
+            return Err(nothing_named("apply"));
+        }
         let note = if self.dry_run { " (dry run)" } else { "" };
         changes(&answer.changes, answer.revision, note)
     }
@@ -208,6 +211,9 @@ impl DeleteArgs {
         let request = DeleteRequest { names, sources, default_namespace: self.namespace.clone() };
         let answer = self.administration.client()?.mesh_delete(request).await.map_err(failed)?;
         refuse(&answer.problems, "nothing was deleted")?;
+        if answer.changes.is_empty() {
+            return Err(nothing_named("delete"));
+        }
         changes(&answer.changes, answer.revision, "")
     }
 }
@@ -256,6 +262,11 @@ fn refuse(problems: &[Problem], outcome: &str) -> Result<(), Failure> {
     }
     let count = if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
     Err(Failure::new(Exit::Error, format!("{count}, {outcome}")))
+}
+
+/// More likely what should have written the files has failed.
+fn nothing_named(verb: &str) -> Failure {
+    Failure::new(Exit::InvalidInput, format!("-f: there are no resources to {verb}"))
 }
 
 fn changes(changes: &[Change], revision: i64, note: &str) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! `cluster token create`.
 
-use super::{duration, failure::Failure, mesh::Administration};
+use super::{duration, expiry, failure::Failure, mesh::Administration};
 use std::{
     io::{self, Write},
     time::Duration,
@@ -32,7 +32,7 @@ impl Token {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let Self::Create(CreateArgs { identity: (namespace, account), ttl, administration }) = self;
         let token = administration.client()?.create_join_token(&namespace, &account, ttl).await?;
-        writeln!(io::stderr(), "for {}, once, until {} (Unix time)", token.spiffe_id, token.expires_at)?;
+        writeln!(io::stderr(), "for {}, once, until {}", token.spiffe_id, expiry::told(token.expires_at))?;
         Ok(writeln!(io::stdout(), "{}", token.token)?)
     }
 }

@@ -168,7 +168,11 @@ async fn keys_are_written_read_and_deleted_alike() {
     ]);
     pair.same_with_input(&[("put piped", "from standard input"), ("get piped", "")]);
     if pair.is_recent() {
-        pair.same(&["get --prefix --count-only '' -w fields"]);
+        pair.same(&[
+            "get --prefix --count-only '' -w fields",
+            "get --prefix --print-value-only '' -w json",
+            "get --prefix --print-value-only '' -w fields",
+        ]);
     }
 }
 

@@ -12,7 +12,7 @@ use super::{find, member_name, shown};
 use crate::cli::{
     KeyVerb, Session,
     connection::Flags,
-    duration,
+    duration, expiry,
     failure::{Exit, Failure},
     mesh::Administration,
 };
@@ -86,7 +86,8 @@ impl InvitationFlags {
         let invite = Invite { name: name.clone(), ttl: self.ttl, learner, replaces };
         let invitation = client.invite_member(invite).await.map_err(refused)?;
         let endpoint = self.join_endpoint.unwrap_or_else(|| self.administration.first_endpoint());
-        writeln!(io::stderr(), "once, until {} (Unix time), on the new member's host:", invitation.expires_at)?;
+        let until = expiry::told(invitation.expires_at);
+        writeln!(io::stderr(), "once, until {until}, on the new member's host:")?;
         let (token, authority) = (&invitation.token, &invitation.authority);
         Ok(writeln!(io::stdout(), "{}", JoinLine { endpoint: &endpoint, name: &name, token, authority })?)
     }

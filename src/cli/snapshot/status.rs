@@ -12,7 +12,10 @@ use std::{
     path::PathBuf,
 };
 
-/// Prints hash, revision, keys, size and storage version of a file, as etcdutl does; reads all of it
+/// Prints hash, revision, keys, size and storage version of a file; reads all of it.
+///
+/// Keys are those that are alive at that revision, as etcdutl counts them since 3.6; 3.5 counts every entry of the file.
+/// The version is the oldest etcd that reads the file; files of etcd 3.5 do not tell it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  meshstore snapshot status backup.db -w table")]
 pub(crate) struct Args {
@@ -28,17 +31,23 @@ impl Args {
         let named = std::env::var("ETCDCTL_WRITE_OUT").ok().map(|name| Format::named(&name)).transpose();
         let named = named.map_err(|error| Failure::bad_args(format!("ETCDCTL_WRITE_OUT: {error}")))?;
         let format = self.write_out.or(before.write_out).or(named).unwrap_or_default();
-        let reading = tokio::task::spawn_blocking(move || server::snapshot_status(&self.file));
-        let status = reading.await.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
-        let mut stdout = io::stdout().lock();
-        Ok(print(&status.map_err(no_snapshot)?, format, &mut stdout)?)
+        let reading = tokio::task::spawn_blocking(move || {
+            server::snapshot_status(&self.file).map_err(|error| no_snapshot(&self.file, error))
+        });
+        let status = reading.await.map_err(|error| Failure::new(Exit::Error, error.to_string()))??;
+        Ok(print(&status, format, &mut io::stdout().lock())?)
     }
 }
 
 fn print(status: &SnapshotStatus, format: Format, out: &mut dyn Write) -> io::Result<()> {
     let SnapshotStatus { hash, revision, total_keys, total_bytes, version } = status;
     match format {
-        Format::Simple => writeln!(out, "{}", columns(status).join(", ")),
+        Format::Simple => {
+            // As etcdutl 3.5 prints it: no empty last column.
+            let columns = columns(status);
+            let told = if version.is_empty() { &columns[..4] } else { &columns[..] };
+            writeln!(out, "{}", told.join(", "))
+        }
         Format::Table => table::bordered(
             &["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"],
             &[columns(status).to_vec()],
@@ -87,5 +96,8 @@ mod tests {
             print(&status, format, &mut out).unwrap();
             assert_eq!(String::from_utf8_lossy(&out), expected);
         }
+        let (mut out, of_35) = (Vec::new(), SnapshotStatus { version: String::new(), ..status });
+        print(&of_35, Format::Simple, &mut out).unwrap();
+        assert_eq!(String::from_utf8_lossy(&out), "fe01cf57, 10, 7, 20 kB\n");
     }
 }
