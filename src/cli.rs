@@ -18,6 +18,7 @@ mod duration;
 mod elect;
 mod endpoint;
 mod exec;
+mod expiry;
 mod failure;
 mod keys;
 mod lease;
@@ -27,6 +28,7 @@ mod maintenance;
 mod member;
 mod mesh;
 mod mirror;
+mod named;
 mod output;
 mod password;
 mod proxy;
@@ -292,7 +294,7 @@ async fn execute_on_cluster(verb: Cluster, before: Flags) -> Result<(), Failure>
 /// An error of a room, with its causes.
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 fn failed(error: anyhow::Error) -> Failure {
-    Failure::new(Exit::Error, format!("{error:#}"))
+    Failure::new(Exit::Error, failure::chain(error.as_ref()))
 }
 
 fn version() -> Result<(), Failure> {

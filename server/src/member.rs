@@ -1,6 +1,11 @@
 //! One member, from its data directory to its services.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ca::{AuthorityError, Issuer, Ledger, MemberAuthority, Time};
 use engine::{Engine, Home, Options};
@@ -152,6 +157,17 @@ pub enum ServerError {
     /// What is on the disk is not what was written there. Says where, and what to do.
     #[error("{0}")]
     Damaged(String),
+}
+
+impl ServerError {
+    /// The certificate's or key's file that is to blame, where it is one alone.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Auth(error) => error.file(),
+            Self::Credentials(error) => error.file(),
+            _ => None,
+        }
+    }
 }
 
 /// What stands behind the peer port.

@@ -79,6 +79,7 @@ impl Args {
     }
 
     fn resolve(self) -> Result<Settings, Failure> {
+        self.member.check()?;
         let member = self.member.resolve();
         let mut invite = self.invite;
         match mesh_endpoint(&member) {

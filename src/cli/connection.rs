@@ -3,12 +3,13 @@
 use super::{
     duration,
     failure::{Exit, Failure},
+    named::NamedFiles,
     output::{Format, Printer},
     password::{self, Secret},
 };
 use client::{Client, Config, Password, User};
 use std::{path::PathBuf, time::Duration};
-use tls::web::Trust;
+use tls::{CredentialsError, web::Trust};
 
 /// A server may cut a client that probes more often.
 const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(5);
@@ -85,7 +86,12 @@ pub(crate) struct Connection {
     pub(crate) keepalive_timeout: Duration,
     /// Default simple.
     pub(crate) printer: Printer,
+    /// What the flags are called by which the files came: those for trust, certificate and key.
+    pub(crate) file_flags: [&'static str; 3],
 }
+
+/// What they are called for every verb.
+const FILE_FLAGS: [&str; 3] = ["--cacert", "--cert", "--key"];
 
 impl Default for Connection {
     fn default() -> Self {
@@ -100,6 +106,7 @@ impl Default for Connection {
             keepalive_time: config.keepalive_interval,
             keepalive_timeout: config.keepalive_timeout,
             printer: Printer::default(),
+            file_flags: FILE_FLAGS,
         }
     }
 }
@@ -173,6 +180,7 @@ impl Flags {
                 .max(KEEPALIVE_TIME_MIN),
             keepalive_timeout: env.span(flags.keepalive_timeout, "KEEPALIVE_TIMEOUT", default.keepalive_timeout)?,
             printer: Printer { format, hex: env.switch(flags.hex, "HEX", false)? },
+            file_flags: default.file_flags,
         })
     }
 }
@@ -231,7 +239,7 @@ impl Connection {
         let tls = self.trust.as_ref().map(|trust| tls::web::client_config(trust, identity, tls::H2)).transpose();
         let config = Config {
             endpoints,
-            tls: tls.map_err(|error| Failure::bad_args(format!("TLS: {error}")))?,
+            tls: tls.map_err(|error| self.blame(&error))?,
             user: self.user.clone(),
             connect_timeout: self.dial_timeout,
             request_timeout: self.command_timeout,
@@ -239,6 +247,23 @@ impl Connection {
             keepalive_timeout: self.keepalive_timeout,
         };
         Client::connect(&config).map_err(|error| Failure::bad_args(error.to_string()))
+    }
+}
+
+impl Connection {
+    /// Why there is no TLS, and by which flag that came.
+    fn blame(&self, error: &CredentialsError) -> Failure {
+        let [cacert, cert, key] = self.file_flags;
+        let trusted = match &self.trust {
+            Some(Trust::File(file)) => Some(file.as_path()),
+            _ => None,
+        };
+        let own = self.identity.as_ref();
+        let files = NamedFiles::default()
+            .and(cacert, trusted)
+            .and(cert, own.map(|(cert, _)| cert.as_path()))
+            .and(key, own.map(|(_, key)| key.as_path()));
+        Failure::bad_args(format!("TLS: {}", files.blame(error.file(), error.to_string())))
     }
 }
 

@@ -72,6 +72,20 @@ impl Failure {
     }
 }
 
+/// An error and its causes, where it does not tell them itself.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.text.is_empty() {
@@ -82,10 +96,22 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What may be done about a server that cannot be spoken to, by what TLS and HTTP/2 say when they meet one another.
+fn unreachable(text: &str) -> &'static str {
+    match text {
+        text if text.contains("InvalidContentType") => "it seems to speak plain text: write http:// in --endpoints",
+        text if text.contains("frame with invalid size") => {
+            "it seems to speak TLS: write https:// in --endpoints, and name its authority by --cacert"
+        }
+        text if text.contains("UnknownIssuer") => "name the authority of its certificate by --cacert",
+        _ => "is the server running there? name others by --endpoints",
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let next = match &error {
-            ClientError::Unavailable { .. } => Some("is the server running there? name others by --endpoints"),
+            ClientError::Unavailable { text } => Some(unreachable(text)),
             ClientError::Uncertain { .. } => Some("read before writing again"),
             ClientError::Compacted { .. } => Some("leave --rev out to read the present state"),
             ClientError::Busy { .. } => Some("try again, more slowly"),
@@ -113,6 +139,20 @@ impl From<io::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Link {
+            text: &'static str,
+            source: Option<Box<Link>>,
+        }
+        let link = |text, source: Option<Link>| Link { text, source: source.map(Box::new) };
+        let told = link("cannot read a: no such file", Some(link("no such file", None)));
+        assert_eq!(chain(&told), "cannot read a: no such file");
+        assert_eq!(chain(&link("no mesh", Some(told))), "no mesh: cannot read a: no such file");
+    }
 
     #[test]
     fn a_failure_says_what_to_do_next() {

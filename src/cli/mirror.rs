@@ -95,6 +95,7 @@ impl DestinationFlags {
             trust: self.dest_cacert.clone().map(Trust::File).or(system),
             identity,
             user: user.await?,
+            file_flags: ["--dest-cacert", "--dest-cert", "--dest-key"],
             ..source.clone()
         })
     }

@@ -1,7 +1,7 @@
 //! `proxy sidecar|gateway`: the data plane.
 
 use super::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, chain},
     logging::Logging,
     signals,
 };
@@ -100,27 +100,15 @@ impl Proxy {
     }
 }
 
-/// An error and its causes, where it does not tell them itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 impl ProxyArgs {
     /// Starts logging, reads the files, and lays the flags over the defaults.
     fn resolve(self) -> Result<Config, Failure> {
         self.logging.start()?;
-        let trust_bundle = fs::read(&self.trust_bundle).map_err(|error| unreadable(&self.trust_bundle, &error))?;
+        let trust_bundle = fs::read(&self.trust_bundle);
+        let trust_bundle = trust_bundle.map_err(|error| unreadable("--trust-bundle", &self.trust_bundle, &error))?;
         let token = self.token_file.as_deref().map(|path| {
-            fs::read_to_string(path).map(|text| JoinToken::new(&text)).map_err(|error| unreadable(path, &error))
+            let text = fs::read_to_string(path).map_err(|error| unreadable("--token-file", path, &error))?;
+            Ok::<_, Failure>(JoinToken::new(&text))
         });
         let default = Config::default();
         Ok(Config {
@@ -145,8 +133,8 @@ fn access_log(path: PathBuf) -> AccessLogTarget {
     if path.as_os_str() == "-" { AccessLogTarget::Stdout } else { AccessLogTarget::File(path) }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
+fn unreadable(flag: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Io, format!("{flag}: cannot read {}: {error}", path.display()))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

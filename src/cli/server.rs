@@ -13,7 +13,10 @@ mod ports;
 mod security;
 mod users;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use absent::AbsentFlags;
 use founding::FoundingFlags;
@@ -21,9 +24,16 @@ pub(crate) use member::MemberFlags;
 use peers::PeerFlags;
 use ports::PortFlags;
 use security::SecurityFlags;
+use server::{ServerError, TokenConfig};
+use tls::CredentialsError;
 use users::AuthFlags;
 
-use super::{failed, failure::Failure, logging::Logging, signals};
+use super::{
+    failure::{Exit, Failure, chain},
+    logging::Logging,
+    named::NamedFiles,
+    signals,
+};
 use crate::member::{self as running, Purpose, Settings};
 
 /// Runs one member: the store, and with a trust domain the mesh's authority and control plane.
@@ -75,12 +85,18 @@ impl Args {
         };
         args.logging.start()?;
         let settings = args.resolve()?;
+        let files = named_files(&settings);
+        let failed = |error: anyhow::Error| {
+            let text = files.blame(file_of(&error), chain(error.as_ref()));
+            Failure::new(Exit::Error, text)
+        };
         signals::until_stopped(|stop| async { running::run(settings, stop).await.map_err(failed) }).await
     }
 
     /// Lays the flags over the defaults.
     fn resolve(self) -> Result<Settings, Failure> {
         let Self { member: flags, founding, peers, ports, security, auth, absent: AbsentFlags, .. } = self;
+        flags.check()?;
         let client_cert_auth = security.demands_certificates();
         let client_tls = security.resolve()?;
         let listeners = ports.listeners(client_tls.is_some())?;
@@ -112,6 +128,32 @@ impl Args {
             listen_mesh: ports.mesh(),
         })
     }
+}
+
+/// The files of certificates and keys.
+fn named_files(settings: &Settings) -> NamedFiles {
+    let clients = settings.client_tls.as_ref().map(|(files, _)| files);
+    let peers = settings.member.peer_files.as_ref();
+    let tokens = match &settings.member.auth.tokens {
+        TokenConfig::Jwt(keys) => Some(keys),
+        TokenConfig::Simple => None,
+    };
+    NamedFiles::default()
+        .and("--cert-file", clients.map(|files| files.cert.as_path()))
+        .and("--key-file", clients.map(|files| files.key.as_path()))
+        .and("--trusted-ca-file", clients.and_then(|files| files.client_ca.as_deref()))
+        .and("--client-crl-file", clients.and_then(|files| files.client_crl.as_deref()))
+        .and("--peer-cert-file", peers.map(|files| files.cert.as_path()))
+        .and("--peer-key-file", peers.map(|files| files.key.as_path()))
+        .and("--peer-trusted-ca-file", peers.map(|files| files.trusted_ca.as_path()))
+        .and("--auth-token pub-key", tokens.and_then(|keys| keys.public_key.as_deref()))
+        .and("--auth-token priv-key", tokens.and_then(|keys| keys.private_key.as_deref()))
+}
+
+/// The certificate's or key's file that an error is about.
+fn file_of(error: &anyhow::Error) -> Option<&Path> {
+    let member = error.downcast_ref::<ServerError>().and_then(ServerError::file);
+    member.or_else(|| error.downcast_ref::<CredentialsError>().and_then(CredentialsError::file))
 }
 
 /// What clients are told: what was said, or else what is listened on, unless that is every address of the machine.

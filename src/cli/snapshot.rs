@@ -7,6 +7,10 @@ mod restore;
 mod save;
 mod status;
 
+use std::path::Path;
+
+use ::server::SnapshotError;
+
 use super::{connection::Flags, failed, failure::Failure, in_session};
 
 /// Everything that a member has, as a file, and back; for etcd's files too.
@@ -31,9 +35,9 @@ impl Snapshot {
     }
 }
 
-/// Why there is no snapshot, and what to do about it.
-fn no_snapshot(error: ::server::SnapshotError) -> Failure {
-    use ::server::SnapshotError::{Busy, DigestDiffers, MountPoint, NoDigest, NotEmpty};
+/// Why there is no snapshot, or no data directory of `file`, and what to do about it.
+fn no_snapshot(file: &Path, error: SnapshotError) -> Failure {
+    use SnapshotError::{Busy, DigestDiffers, Entry, File, LaterRelease, Load, MountPoint, Newer, NoDigest, NotEmpty};
     let next = match &error {
         NoDigest => Some("to take a file that was copied from a data directory, give --skip-hash-check"),
         DigestDiffers => Some("save it again, or give --skip-hash-check to restore what can be read"),
@@ -42,5 +46,9 @@ fn no_snapshot(error: ::server::SnapshotError) -> Failure {
         Busy(_) => Some("wait for it to end"),
         _ => None,
     };
-    Failure { next: next.map(str::to_owned), ..failed(error.into()) }
+    let is_its_own =
+        matches!(error, File(_) | NoDigest | DigestDiffers | Entry { .. } | Newer(_) | LaterRelease { .. } | Load(_));
+    let failure = failed(error.into());
+    let text = if is_its_own { format!("{}: {}", file.display(), failure.text) } else { failure.text };
+    Failure { text, next: next.map(str::to_owned), exit: failure.exit }
 }

@@ -1,6 +1,9 @@
 //! Why credentials cannot be used.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use types::TrustDomain;
 
@@ -53,4 +56,15 @@ pub enum CredentialsError {
         /// What the roots say.
         expected: TrustDomain,
     },
+}
+
+impl CredentialsError {
+    /// The file that is to blame, where it is one alone.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } | Self::KeyMode { path, .. } => Some(path),
+            Self::Pem { origin, .. } => Some(Path::new(origin)),
+            Self::Root(_) | Self::Leaf(_) | Self::Key(_) | Self::Policy(_) | Self::TrustDomain { .. } => None,
+        }
+    }
 }

@@ -39,6 +39,17 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// # Errors
+    /// [`CredentialsError::Policy`] if it allows nothing, or names a suite that there is not.
+    pub fn check(&self) -> Result<(), CredentialsError> {
+        let (provider, versions) = (self.provider()?, self.versions()?);
+        let speaks = |suite: &SupportedCipherSuite| versions.contains(&suite.version());
+        if provider.cipher_suites.iter().any(speaks) {
+            return Ok(());
+        }
+        Err(CredentialsError::Policy("no cipher suite that is named is one of the TLS versions allowed".to_owned()))
+    }
+
     pub(crate) fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, CredentialsError> {
         let within = |version: Version| (self.min..=self.max).contains(&version);
         let versions = [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)];
@@ -86,6 +97,24 @@ mod tests {
         for (min, max, count) in [(Tls12, Tls13, 2), (Tls12, Tls12, 1), (Tls13, Tls13, 1), (Tls13, Tls12, 0)] {
             let policy = Policy { min, max, ..Policy::default() };
             assert_eq!(policy.versions().map_or(0, |versions| versions.len()), count, "{min:?} {max:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_allows_nothing_is_refused() {
+        use Version::{Tls12, Tls13};
+        let suites = |suites: &[&str]| suites.iter().map(ToString::to_string).collect();
+        let (old, new) = ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384");
+        for (min, max, named, expected) in [
+            (Tls12, Tls13, suites(&[]), true),
+            (Tls13, Tls12, suites(&[]), false),
+            (Tls12, Tls13, suites(&["none"]), false),
+            (Tls12, Tls12, suites(&[old]), true),
+            (Tls12, Tls12, suites(&[new]), false),
+            (Tls13, Tls13, suites(&[new]), true),
+        ] {
+            let policy = Policy { min, max, suites: named };
+            assert_eq!(policy.check().is_ok(), expected, "{policy:?}");
         }
     }
 

@@ -5,7 +5,11 @@
 //! - The configured way of signing is the only one there is; what a token says of itself must say the same.
 //! - Nothing of a token is looked at before its signature is found to be ours.
 
-use std::{fmt, fs, io, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_lc_rs::{
     hmac,
@@ -53,6 +57,16 @@ pub enum KeyError {
     /// The keys given are not of one pair.
     #[error("pub-key and priv-key do not belong together")]
     Mismatch,
+}
+
+impl KeyError {
+    /// The file that is to blame, where it is one alone.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } | Self::Unusable { path, .. } => Some(path),
+            Self::Missing(_) | Self::Mismatch => None,
+        }
+    }
 }
 
 /// Signs and verifies tokens.

@@ -36,7 +36,7 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     files.retain(|file| is_document(file) && file.is_file());
     files.sort();
     if files.is_empty() {
-        let failure = Failure::new(Exit::InvalidInput, format!("{}: no *.yaml, *.yml or *.json file", shown(path)));
+        let failure = Failure::new(Exit::InvalidInput, format!("-f: {}: no *.yaml, *.yml or *.json file", shown(path)));
         return Err(failure.next("folders inside it are not read: name each by -f"));
     }
     Ok(files)
@@ -52,7 +52,7 @@ fn read(path: &Path) -> Result<Source, Failure> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Io, format!("cannot read {}: {error}", shown(path)))
+    Failure::new(Exit::Io, format!("-f: cannot read {}: {error}", shown(path)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use types::Release;
 
 use super::history::Mode;
-use crate::cli::duration;
+use crate::cli::{duration, failure::Failure};
 
 /// The member itself.
 #[derive(Debug, Default, clap::Args)]
@@ -32,7 +32,7 @@ pub(crate) struct MemberFlags {
     /// Longest time without a heartbeat before an election, milliseconds [default: 1000]
     #[arg(long, value_name = "MS", env = "ETCD_ELECTION_TIMEOUT", value_parser = duration::parse_milliseconds)]
     election_timeout: Option<Duration>,
-    /// Log entries between two purges of the log [default: 10000]
+    /// Log entries between two purges of the log; 0: the default [default: 10000]
     #[arg(long, value_name = "COUNT", env = "ETCD_SNAPSHOT_COUNT")]
     snapshot_count: Option<u64>,
     /// Most operations of a transaction [default: 128]
@@ -53,12 +53,39 @@ pub(crate) struct MemberFlags {
     /// For rehearsals of an upgrade: be as the release before this one, towards the other members [default: this release]
     #[arg(long, value_name = "RELEASE", env = "ETCD_AS_RELEASE")]
     as_release: Option<Release>,
-    /// An idle watch that asked for it is told of progress this often [default: 10m]
+    /// An idle watch that asked for it is told of progress this often, 100ms at least [default: 10m]
     #[arg(long, value_name = "TIME", env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", value_parser = duration::parse)]
     watch_progress_notify_interval: Option<Duration>,
 }
 
+/// The longest election timeout. Source: etcd `maxElectionMs`.
+const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(50);
+/// Heartbeats that fit into an election timeout at least, as in etcd: a leader is not given up for one that was lost.
+const HEARTBEATS_MIN: u32 = 5;
+/// Progress is reported no more often. Source: etcd `minWatchProgressInterval`.
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 impl MemberFlags {
+    /// Refuses timers by which no cluster would last.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let default = server::Config::default();
+        let heartbeat = self.heartbeat_interval.unwrap_or(default.heartbeat);
+        let election = self.election_timeout.unwrap_or(default.election_timeout);
+        if election > ELECTION_TIMEOUT_MAX {
+            let told = format!("--election-timeout {} is too long", election.as_millis());
+            return Err(Failure::bad_args(told).next(format!("say at most {}", ELECTION_TIMEOUT_MAX.as_millis())));
+        }
+        if heartbeat.saturating_mul(HEARTBEATS_MIN) > election {
+            let told = format!(
+                "--election-timeout {} is less than {HEARTBEATS_MIN} times --heartbeat-interval {}",
+                election.as_millis(),
+                heartbeat.as_millis()
+            );
+            return Err(Failure::bad_args(told).next("leave both out, or make the one longer or the other shorter"));
+        }
+        Ok(())
+    }
+
     /// All but the advertised client URLs, which follow from the ports.
     pub(crate) fn resolve(&self) -> server::Config {
         let default = server::Config::default();
@@ -76,12 +103,23 @@ impl MemberFlags {
             cluster_token: self.initial_cluster_token.clone().unwrap_or(default.cluster_token),
             heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),
             election_timeout: self.election_timeout.unwrap_or(default.election_timeout),
-            snapshot_count: self.snapshot_count.unwrap_or(default.snapshot_count),
+            snapshot_count: self.snapshot_count.filter(|count| *count > 0).unwrap_or(default.snapshot_count),
             release: self.as_release.unwrap_or(default.release),
             store,
-            watch_progress_interval: self.watch_progress_notify_interval.unwrap_or(default.watch_progress_interval),
+            watch_progress_interval: self.progress_interval().unwrap_or(default.watch_progress_interval),
             ..default
         }
+    }
+}
+
+impl MemberFlags {
+    /// As etcd takes it: 0 stands for the default, and what is too short for the shortest.
+    fn progress_interval(&self) -> Option<Duration> {
+        let asked = self.watch_progress_notify_interval.filter(|interval| !interval.is_zero())?;
+        if asked < PROGRESS_INTERVAL_MIN {
+            tracing::warn!(?asked, taken = ?PROGRESS_INTERVAL_MIN, "--watch-progress-notify-interval is too short");
+        }
+        Some(asked.max(PROGRESS_INTERVAL_MIN))
     }
 }
 

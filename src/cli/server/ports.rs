@@ -50,7 +50,7 @@ pub(super) struct PortFlags {
     /// How much /metrics tells: extensive adds how long RPCs took [default: basic]
     #[arg(long, value_enum, env = variable("metrics"))]
     metrics: Option<Detail>,
-    /// Most requests at once on one connection [default: 10000]
+    /// Most requests at once on one connection; 0: the default [default: 10000]
     #[arg(long, value_name = "COUNT", env = variable("max-concurrent-streams"))]
     max_concurrent_streams: Option<u32>,
     /// A silent client is probed this often; 0s: never [default: 30s]
@@ -97,7 +97,7 @@ impl PortFlags {
         let default = Keeping::default();
         let probe_interval = self.grpc_keepalive_interval.map_or(default.probe_interval, Some);
         Keeping {
-            streams_max: self.max_concurrent_streams.unwrap_or(default.streams_max),
+            streams_max: self.max_concurrent_streams.filter(|streams| *streams > 0).unwrap_or(default.streams_max),
             probe_interval: probe_interval.filter(|interval| !interval.is_zero()),
             probe_timeout: self.grpc_keepalive_timeout.unwrap_or(default.probe_timeout),
         }

@@ -70,6 +70,10 @@ impl SecurityFlags {
             max: self.tls_max_version.unwrap_or(default.max),
             suites: self.cipher_suites.unwrap_or_default(),
         };
+        if policy.min > policy.max {
+            return Err(Failure::bad_args("--tls-min-version is newer than --tls-max-version"));
+        }
+        policy.check().map_err(|error| Failure::bad_args(format!("--cipher-suites: {error}")))?;
         Ok(self.cert_file.zip(self.key_file).map(|(cert, key)| {
             let files = ServerFiles {
                 client_ca: self.trusted_ca_file,

@@ -77,6 +77,43 @@ fn flags_reach_the_member() {
 }
 
 #[test]
+fn what_makes_no_sense_is_refused_as_in_etcd() {
+    for (flags, told) in [
+        (&["--election-timeout", "60000"][..], "say at most 50000"),
+        (&["--heartbeat-interval", "300"], "5 times --heartbeat-interval 300"),
+        (&["--heartbeat-interval", "10", "--election-timeout", "49"], "--election-timeout 49"),
+        (&["--tls-min-version", "TLS1.3", "--tls-max-version", "TLS1.2"], "--tls-min-version is newer"),
+        (&["--cipher-suites", "TLS_RSA_WITH_RC4_128_SHA"], "no cipher suite TLS_RSA_WITH_RC4_128_SHA"),
+    ] {
+        assert!(refusal(flags).contains(told), "{flags:?}: {}", refusal(flags));
+    }
+    assert!(resolved(&["--heartbeat-interval", "10", "--election-timeout", "50"]).is_ok());
+    let zeros = resolved(&["--snapshot-count", "0", "--max-concurrent-streams", "0"]).unwrap();
+    assert_eq!((zeros.member.snapshot_count, zeros.keeping.streams_max), (10_000, 10_000));
+    for (asked, taken) in [("1ms", 100), ("0s", 600_000), ("100ms", 100), ("1s", 1000)] {
+        let member = resolved(&["--watch-progress-notify-interval", asked]).unwrap().member;
+        assert_eq!(member.watch_progress_interval, Duration::from_millis(taken), "{asked}");
+    }
+}
+
+#[test]
+fn the_flag_that_named_a_file_is_told() {
+    let tls = ["--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "ca"];
+    let keys = ["--listen-client-urls", "https://127.0.0.1:1", "--auth-token", "jwt,sign-method=RS256,pub-key=p"];
+    let files = named_files(&resolved(&[&tls[..], &keys].concat()).unwrap());
+    let unread =
+        |path: &str| tls::CredentialsError::Read { path: path.into(), source: std::io::ErrorKind::NotFound.into() };
+    for (path, told) in
+        [("c", "--cert-file: "), ("ca", "--trusted-ca-file: "), ("p", "--auth-token pub-key: "), ("x", "")]
+    {
+        for error in [anyhow::Error::from(unread(path)), anyhow::Error::from(ServerError::from(unread(path)))] {
+            let text = files.blame(file_of(&error), chain(error.as_ref()));
+            assert_eq!(text, format!("{told}cannot read {path}: entity not found"));
+        }
+    }
+}
+
+#[test]
 fn users_are_recognized_as_the_flags_say() {
     let flags = ["--auth-token", "jwt,sign-method=HS256,priv-key=k", "--auth-token-ttl", "9", "--bcrypt-cost", "4"];
     let auth = resolved(&flags).unwrap().member.auth;
@@ -157,7 +194,7 @@ fn a_file_that_asks_for_what_is_not_there_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("etcd.conf.yml");
     for (text, told) in
-        [("discovery: http://x", "not discovered"), ("colour: red", "--colour"), ("name: [", "etcd.conf.yml")]
+        [("discovery: http://x", "not discovered"), ("colour: red", ":1: colour"), ("name: [", "etcd.conf.yml:1")]
     {
         std::fs::write(&path, text).unwrap();
         let failure = file::read(&path).map(drop).unwrap_err().to_string();

@@ -49,7 +49,7 @@ impl Args {
         let member = Member::start(config).await.map_err(|error| failed(error.into()))?;
         let saved = member.save_snapshot(self.file.clone()).await;
         member.shutdown().await.map_err(|error| failed(error.into()))?;
-        saved.map_err(no_snapshot)?;
+        saved.map_err(|error| no_snapshot(&self.file, error))?;
         Ok(writeln!(io::stdout(), "Snapshot saved at {}", self.file.display())?)
     }
 }

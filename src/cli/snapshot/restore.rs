@@ -44,14 +44,14 @@ pub(crate) struct Args {
 impl Args {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let restore = self.resolve()?;
-        let data_dir = restore.config.data_dir.clone();
+        let (file, data_dir) = (restore.snapshot.clone(), restore.config.data_dir.clone());
         let bytes = restore.snapshot.metadata().map_or(0, |file| file.len());
         let mut bar = Bar::new(bytes);
         let restored = ::server::restore(restore, move |progress| match progress {
             Progress::Verified(done) => bar.show("checking", done),
             Progress::Loaded(done) => bar.show("loading", done),
         });
-        let restored = restored.await.map_err(no_snapshot)?;
+        let restored = restored.await.map_err(|error| no_snapshot(&file, error))?;
         let mut stdout = io::stdout().lock();
         Ok(stdout.write_all(told(&restored, &data_dir.display().to_string()).as_bytes())?)
     }
