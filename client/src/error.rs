@@ -98,7 +98,7 @@ impl ClientError {
     }
 
     pub(crate) fn silent(endpoint: &str, waited: Duration) -> String {
-        format!("{endpoint}: no answer within {waited:?}")
+        format!("{endpoint}: no answer within {waited:.1?}")
     }
 }
 

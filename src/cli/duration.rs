@@ -22,6 +22,12 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(malformed()) } else { Duration::try_from_secs_f64(total).map_err(|_| malformed()) }
 }
 
+/// Reads how long a secret is good for: the wire has whole seconds, and 0 there would be the server's choice.
+pub(crate) fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse(text)?;
+    if ttl < Duration::from_secs(1) { Err("1s is the least".to_owned()) } else { Ok(ttl) }
+}
+
 /// Reads whole milliseconds, as etcd's `--heartbeat-interval` has them.
 pub(crate) fn parse_milliseconds(text: &str) -> Result<Duration, String> {
     let number: u64 = text.parse().map_err(|_| format!("{text:?} is not a whole number of milliseconds"))?;
@@ -50,6 +56,7 @@ mod tests {
         for (text, milliseconds) in cases {
             assert_eq!(parse(text).ok(), milliseconds.map(Duration::from_millis), "{text:?}");
         }
+        assert_eq!((parse_ttl("1s"), parse_ttl("999ms").is_ok()), (Ok(Duration::from_secs(1)), false));
         assert_eq!(parse_milliseconds("100"), Ok(Duration::from_millis(100)));
         assert!(parse_milliseconds("0").is_err() && parse_milliseconds("1s").is_err());
     }

@@ -103,7 +103,10 @@ fn unreachable(text: &str) -> &'static str {
         text if text.contains("frame with invalid size") => {
             "it seems to speak TLS: write https:// in --endpoints, and name its authority by --cacert"
         }
-        text if text.contains("UnknownIssuer") => "name the authority of its certificate by --cacert",
+        // The second is said of a certificate that has signed itself.
+        text if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") => {
+            "name the authority of its certificate by --cacert"
+        }
         _ => "is the server running there? name others by --endpoints",
     }
 }

@@ -190,7 +190,9 @@ async fn follow(mirror: &Mirror, from: Option<Revision>, progress: &Reached) -> 
                 sleep(RETRY).await;
             }
             Err(ClientError::Compacted { text, .. }) => {
-                return Failure::new(Exit::Error, text).next("leave --rev out to copy what is there first");
+                return Failure::new(Exit::Error, text).next(
+                    "leave --rev out to copy what is there first; what was deleted meanwhile stays at the destination",
+                );
             }
             Err(error) => return error.into(),
         }

@@ -22,7 +22,7 @@ pub(crate) struct CreateArgs {
     #[arg(value_name = "NAMESPACE/SERVICE_ACCOUNT", value_parser = identity)]
     identity: (Namespace, ServiceAccount),
     /// How long it can be used [default: the server's hour]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_ttl)]
     ttl: Option<Duration>,
     #[command(flatten)]
     administration: Administration,

@@ -37,7 +37,7 @@ pub(crate) struct AddArgs {
 #[derive(Debug, clap::Args)]
 struct InvitationFlags {
     /// How long the invitation can be used [default: the server's hour]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_ttl)]
     ttl: Option<Duration>,
     /// Where the new member will find a mesh port [default: that of --mesh-endpoint]
     #[arg(long, value_name = "HOST:PORT")]
