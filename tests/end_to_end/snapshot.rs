@@ -128,10 +128,8 @@ async fn a_damaged_file_is_refused_by_name() {
     fs::write(&saved, bytes).unwrap();
     let refused = program(meshstore(), &["snapshot", "restore", &saved, "--data-dir", &data]).await;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        text(&refused.stderr).starts_with("Error: the snapshot is damaged: its checksum is another\n"),
-        "{refused:?}"
-    );
+    let told = format!("Error: {saved}: the snapshot is damaged: its checksum is another\n");
+    assert!(text(&refused.stderr).starts_with(&told), "{refused:?}");
     assert!(!Path::new(&data).exists());
 }
 

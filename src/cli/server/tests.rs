@@ -101,8 +101,7 @@ fn the_flag_that_named_a_file_is_told() {
     let tls = ["--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "ca"];
     let keys = ["--listen-client-urls", "https://127.0.0.1:1", "--auth-token", "jwt,sign-method=RS256,pub-key=p"];
     let files = named_files(&resolved(&[&tls[..], &keys].concat()).unwrap());
-    let unread =
-        |path: &str| tls::CredentialsError::Read { path: path.into(), source: std::io::ErrorKind::NotFound.into() };
+    let unread = |path: &str| CredentialsError::Read { path: path.into(), source: std::io::ErrorKind::NotFound.into() };
     for (path, told) in
         [("c", "--cert-file: "), ("ca", "--trusted-ca-file: "), ("p", "--auth-token pub-key: "), ("x", "")]
     {
@@ -117,7 +116,7 @@ fn the_flag_that_named_a_file_is_told() {
 fn users_are_recognized_as_the_flags_say() {
     let flags = ["--auth-token", "jwt,sign-method=HS256,priv-key=k", "--auth-token-ttl", "9", "--bcrypt-cost", "4"];
     let auth = resolved(&flags).unwrap().member.auth;
-    assert!(matches!(auth.tokens, server::TokenConfig::Jwt(_)) && !auth.client_cert_auth);
+    assert!(matches!(auth.tokens, TokenConfig::Jwt(_)) && !auth.client_cert_auth);
     assert_eq!((auth.token_ttl, auth.bcrypt_cost), (Duration::from_secs(9), 4));
     let tls = ["--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "ca", "--client-cert-auth"];
     let tls = [&tls[..], &["--listen-client-urls", "https://127.0.0.1:1"]].concat();
