@@ -196,8 +196,8 @@ impl View {
         Ok(self.range_within(range, usize::MAX)?.expect("no answer is longer"))
     }
 
-    /// What [`View::range`] would give, if no more than `bytes_max` bytes of keys ([`KeyValue::bytes`]) are held for it at
-    /// any time; else `None`.
+    /// What [`View::range`] would give, if no more than `bytes_max` bytes of keys are held for it at any time, as
+    /// [`KeyValue::bytes`](crate::KeyValue::bytes) counts them; else `None`.
     ///
     /// # Errors
     /// Those of [`View::range`].
