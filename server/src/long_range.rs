@@ -14,7 +14,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message;
 use proto::etcdserverpb as pb;
-use store::{Actor, Bounds, Order, Range, Show};
+use store::{Actor, Order, Range, Show};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body};
@@ -30,8 +30,7 @@ type Frames = mpsc::Sender<Result<Frame<Bytes>, Status>>;
 
 /// Whether the answer can be read in pieces.
 pub(crate) fn has_pieces(range: &Range) -> bool {
-    let is_filtered = [range.mod_revisions, range.create_revisions] != [Bounds::default(); 2];
-    range.order == Order::default() && !is_filtered && range.show != Show::CountOnly
+    range.order == Order::default() && !range.is_filtered() && range.show != Show::CountOnly
 }
 
 /// Measures the answer, and starts the task that sends it, which ends with the client or with the server.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb as pb;
-use store::{Actor, Bounds, Order, Range, Show};
+use store::{Actor, Order, Range, Show};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -36,7 +36,7 @@ pub(crate) fn checked(range: Range) -> Result<Range, Status> {
     if range.order != Order::default() {
         return Err(stream_in_key_order_only());
     }
-    if [range.mod_revisions, range.create_revisions] != [Bounds::default(); 2] {
+    if range.is_filtered() {
         return Err(stream_without_filters_only());
     }
     Ok(range)

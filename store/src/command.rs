@@ -239,6 +239,11 @@ impl Range {
             create_revisions: Bounds::default(),
         }
     }
+
+    /// Whether it leaves out keys by the revisions that wrote or created them.
+    pub fn is_filtered(&self) -> bool {
+        !self.mod_revisions.is_open() || !self.create_revisions.is_open()
+    }
 }
 
 /// The order of the keys that a [`Range`] returns; keys that are equal in it are in key order.

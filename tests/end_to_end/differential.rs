@@ -39,7 +39,7 @@ const AT_ONCE: usize = 2;
 /// One in so many sequences has users and roles.
 const USERS_EVERY: u64 = 3;
 
-/// The first 3.5 that asks for rights wherever it should.
+/// The oldest 3.5 whose rights were compared with ours.
 const ASKS_FOR_RIGHTS: u32 = 30;
 
 /// Lines shown before those that differ.

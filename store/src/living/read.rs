@@ -45,8 +45,7 @@ pub(crate) fn remembered(shared: &Shared, range: &Range, keys_max: usize) -> Res
 }
 
 fn is_plain(range: &Range) -> bool {
-    let is_filtered = !range.mod_revisions.is_open() || !range.create_revisions.is_open();
-    range.order == Order::default() && !is_filtered
+    range.order == Order::default() && !range.is_filtered()
 }
 
 /// Whether the index tells what is asked for: who reads page by page names the revision of the first page, which often is
