@@ -10,7 +10,7 @@
 //! the second each of its syncs takes so many milliseconds longer. The ratio is to the first of the same program.
 //! `echo` is the limit: the gRPC stack alone, which keeps nothing and answers at once.
 //! Unit: operations a second, for `watch` events delivered; milliseconds of one request, for `watch` of one put;
-//! microseconds of the server's processor time an operation. Medians of the rounds.
+//! microseconds of processor time an operation, the server's and the clients' own. Medians of the rounds.
 //!
 //! `cargo bench --bench store -- --help`. Without an `etcd` on the PATH, or named by ETCD, we are measured alone.
 
@@ -87,8 +87,8 @@ async fn compare(args: Args) -> anyhow::Result<()> {
         None => vec![singles(&args.etcd).await?],
     };
     println!(
-        "{:18} {:10} {:>9} {:>6} {:>8} {:>8} {:>9}",
-        "workload", "server", "ops/s", "ratio", "p50 ms", "p99 ms", "cpu us/op"
+        "{:18} {:10} {:>9} {:>6} {:>8} {:>8} {:>9} {:>9}",
+        "workload", "server", "ops/s", "ratio", "p50 ms", "p99 ms", "server us", "client us"
     );
     for workload in &args.workloads {
         for servers in &groups {
@@ -148,14 +148,15 @@ async fn measure(workload: &Workload, servers: &[Server], rounds: usize, span: D
     let medians: Vec<_> = measured.iter().map(|rounds| Measured::median(rounds)).collect();
     for (server, median) in servers.iter().zip(&medians) {
         println!(
-            "{:18} {:10} {:>9.0} {:>6.2} {:>8.2} {:>8.2} {:>9.1}",
+            "{:18} {:10} {:>9.0} {:>6.2} {:>8.2} {:>8.2} {:>9.1} {:>9.1}",
             workload.to_string(),
             server.name,
             median.ops_per_second,
             median.ops_per_second / medians[0].ops_per_second,
             median.p50_ms,
             median.p99_ms,
-            median.cpu_us_per_op
+            median.server_us_per_op,
+            median.client_us_per_op
         );
     }
     Ok(())

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{
     client::{Client, KEYS},
+    cluster,
     server::Server,
     watchers,
 };
@@ -104,9 +105,10 @@ impl Workload {
             loops.spawn(closed_loop(client, self.operation, number, begin, end));
         }
         tokio::time::sleep_until(begin.into()).await;
-        let cpu_before = server.cpu()?;
+        let cpu = || anyhow::Ok((server.cpu()?, cluster::cpu(std::process::id())?));
+        let (server_before, client_before) = cpu()?;
         tokio::time::sleep_until(end.into()).await;
-        let cpu = server.cpu()?.saturating_sub(cpu_before);
+        let (server_after, client_after) = cpu()?;
         let mut latencies = Vec::new();
         while let Some(done) = loops.join_next().await {
             latencies.extend(done??);
@@ -116,6 +118,7 @@ impl Workload {
             events += seen??;
         }
         let operations = if self.operation == Operation::Watch { events } else { latencies.len() };
+        let cpu = (server_after.saturating_sub(server_before), client_after.saturating_sub(client_before));
         Ok(Measured::of(operations, latencies, span, cpu))
     }
 }
@@ -178,21 +181,29 @@ pub(crate) struct Measured {
     pub(crate) ops_per_second: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
-    pub(crate) cpu_us_per_op: f64,
+    pub(crate) server_us_per_op: f64,
+    pub(crate) client_us_per_op: f64,
 }
 
 impl Measured {
     #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds are far below 2^52")]
-    fn of(operations: usize, mut latencies: Vec<Duration>, span: Duration, cpu: Duration) -> Self {
+    fn of(
+        operations: usize,
+        mut latencies: Vec<Duration>,
+        span: Duration,
+        (server, client): (Duration, Duration),
+    ) -> Self {
         latencies.sort_unstable();
         let count = latencies.len();
         let at =
             |percent: usize| latencies.get(count * percent / 100).map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
+        let of_one = |cpu: Duration| cpu.as_secs_f64() * 1e6 / operations.max(1) as f64;
         Self {
             ops_per_second: operations as f64 / span.as_secs_f64(),
             p50_ms: at(50),
             p99_ms: at(99),
-            cpu_us_per_op: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
+            server_us_per_op: of_one(server),
+            client_us_per_op: of_one(client),
         }
     }
 
@@ -207,7 +218,8 @@ impl Measured {
             ops_per_second: median(|round| round.ops_per_second),
             p50_ms: median(|round| round.p50_ms),
             p99_ms: median(|round| round.p99_ms),
-            cpu_us_per_op: median(|round| round.cpu_us_per_op),
+            server_us_per_op: median(|round| round.server_us_per_op),
+            client_us_per_op: median(|round| round.client_us_per_op),
         }
     }
 }

@@ -28,6 +28,9 @@ const FILTER_BITS_PER_KEY: f64 = 10.0;
 const BLOCK_BYTES: usize = 16 << 10;
 /// Write buffers that the write-ahead log may hold the bytes of: a space that is seldom written must not keep it all.
 const LOG_BUFFERS_MAX: usize = 2;
+/// Files are written out to the disk each time they have grown by so many bytes: what is left for one sync is little, and
+/// others' syncs do not wait long behind it.
+const WRITE_OUT_BYTES: u64 = 1 << 20;
 /// A file that every database of RocksDB has.
 pub(crate) const OF_ROCKSDB: &str = "CURRENT";
 /// Bytes that a walk over all of a database reads ahead.
@@ -250,7 +253,8 @@ fn database_options(engine: &Options) -> rocksdb::Options {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_max_total_wal_size((LOG_BUFFERS_MAX * engine.write_buffer_bytes) as u64);
     options.set_keep_log_file_num(4);
-    options.set_bytes_per_sync(1 << 20);
+    options.set_bytes_per_sync(WRITE_OUT_BYTES);
+    options.set_wal_bytes_per_sync(WRITE_OUT_BYTES);
     options
 }
 

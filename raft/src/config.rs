@@ -84,7 +84,7 @@ pub struct Config {
     pub image_chunk_bytes: usize,
     /// Bytes a second of an image that is sent. Default 64 MiB.
     pub image_bytes_per_second: u64,
-    /// Recent entries kept in memory, so that replication and apply need not read the disk. Default 64 MiB.
+    /// Recent entries kept in memory, so that replication and apply need not read the disk. Default 32 MiB.
     pub cache_bytes_max: usize,
     /// The machine's state is made durable, and the log purged, each time the log has grown by this many entries.
     /// Default 10 000.
@@ -119,7 +119,7 @@ impl Config {
             append_bytes_max: 1 << 20,
             image_chunk_bytes: 512 << 10,
             image_bytes_per_second: 64 << 20,
-            cache_bytes_max: 64 << 20,
+            cache_bytes_max: 32 << 20,
             snapshot_every_entries: 10_000,
             catch_up_entries: 5_000,
         }

@@ -11,7 +11,7 @@ use crate::{
     Config, ServerError,
     identity::Identity,
     member::{STATE, open_log, open_state, raft_config, state_spaces},
-    peers::{PeerDialer, PeerSecurity},
+    peers::{PeerDialer, PeerSecurity, Traffic},
     start::{self, Beginning},
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Ground {
     pub(crate) security: Option<PeerSecurity>,
     /// The way to them; `None`: there is none.
     pub(crate) dialer: Option<Arc<dyn Dialer>>,
+    /// What passes on it, and on theirs to this one.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Ground {
@@ -36,12 +38,13 @@ impl Ground {
         let Beginning { identity, formation, security } = start::begin(config).await?;
         let state = open_state(config.data_dir.join(STATE))?;
         let log = open_log(config.data_dir.join("log"))?;
+        let traffic = Arc::<Traffic>::default();
         let dialer = security.clone().map(|security| -> Arc<dyn Dialer> {
             let raft_config = raft_config(config, identity.cluster(), identity.member(), formation.clone());
-            Arc::new(PeerDialer::new(security, raft_config))
+            Arc::new(PeerDialer::new(security, raft_config, Arc::clone(&traffic)))
         });
         let folder = Some(config.data_dir.clone());
-        Ok(Self { identity, formation, state, log, folder, security, dialer })
+        Ok(Self { identity, formation, state, log, folder, security, dialer, traffic })
     }
 
     /// A simulation's.
@@ -53,7 +56,8 @@ impl Ground {
     ) -> Self {
         let (identity, formation) = start::of_simulation(config, joined);
         let (state, log) = (disk.state.clone(), disk.log.clone());
-        Self { identity, formation, state, log, folder: None, security: None, dialer: Some(dialer) }
+        let traffic = Arc::default();
+        Self { identity, formation, state, log, folder: None, security: None, dialer: Some(dialer), traffic }
     }
 }
 

@@ -223,7 +223,7 @@ impl Member {
     }
 
     async fn stand_on(ground: Ground, config: Config) -> Result<Self, ServerError> {
-        let Ground { identity, formation, state, log, folder, security, dialer } = ground;
+        let Ground { identity, formation, state, log, folder, security, dialer, traffic } = ground;
         let (cluster, member) = (identity.cluster(), identity.member());
         let clock = Clock::start();
         let (store, view) = Store::open(state.engine(), config.store.clone())?;
@@ -232,7 +232,7 @@ impl Member {
         let sweeper = store.sweeper();
         let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
         let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(traffic));
         let machine = StateMachine::new(
             state.clone(),
             (store, ledger),
@@ -349,8 +349,9 @@ impl Member {
     pub fn peer_port(&self) -> Result<Option<PeerPort>, ServerError> {
         let Some(security) = &self.security else { return Ok(None) };
         let peers = PeersServer::new(PeersFace(Arc::clone(&self.core)));
-        let routes =
-            Routes::new(Guarded::new(security, self.core.raft.service())).add_service(Guarded::new(security, peers));
+        let traffic = &self.core.metrics.traffic;
+        let log = Guarded::new(security, traffic, self.core.raft.service());
+        let routes = Routes::new(log).add_service(Guarded::new(security, traffic, peers));
         let proves_members = matches!(security, PeerSecurity::Own { .. });
         Ok(Some(PeerPort { tls: security.server_config()?, proves_members, routes }))
     }

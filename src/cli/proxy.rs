@@ -5,6 +5,7 @@ use super::{
     logging::Logging,
     signals,
 };
+use crate::memory;
 use proxy::{AccessLogTarget, Config, InboundPort, JoinToken, Role, TcpOutbound};
 use std::{
     collections::BTreeMap,
@@ -95,6 +96,7 @@ impl Proxy {
                 Config { inbound, http_outbound, tcp_outbound, ..proxy.resolve()? }
             }
         };
+        memory::take_small_pages();
         let failed = |error: proxy::ProxyError| Failure::new(Exit::Error, chain(&error));
         signals::until_stopped(|stop| async { proxy::run(config, stop).await.map_err(failed) }).await
     }

@@ -34,7 +34,10 @@ use super::{
     named::NamedFiles,
     signals,
 };
-use crate::member::{self as running, Purpose, Settings};
+use crate::{
+    member::{self as running, Purpose, Settings},
+    memory,
+};
 
 /// Runs one member: the store, and with a trust domain the mesh's authority and control plane.
 #[derive(Debug, clap::Args)]
@@ -84,6 +87,7 @@ impl Args {
             None => self,
         };
         args.logging.start()?;
+        memory::take_small_pages();
         let settings = args.resolve()?;
         let files = named_files(&settings);
         let failed = |error: anyhow::Error| {

@@ -1,4 +1,4 @@
-//! Members come and go while others are killed and cut off.
+//! Members come and go while others are killed, paused, cut off, and lose their power.
 
 use std::time::Duration;
 
@@ -8,32 +8,48 @@ use crate::{
     harness::eventually,
     net::block,
     run::{Run, a_while, times},
+    volume::Volume,
 };
 
 /// A founder that is never removed, by whom clients that know nobody else find the cluster.
 const STAYS: usize = 2;
+/// Longest that a step waits once its fault has begun: it finds the others in any stage of noticing it.
+const HEAD_START_MAX: Duration = Duration::from_millis(400);
+
+/// What befalls one member during a step. The others are a quorum, and must come through the step without it.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Killed,
+    Paused,
+    CutOff,
+    /// Its disk loses the power, and what was not synced.
+    Dark,
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_change_under_faults_and_nothing_is_lost() {
-    let mut run = Run::start("members_change_under_faults_and_nothing_is_lost").await;
-    for round in 0..times(3) {
-        let new = add(&mut run, &format!("n{round}")).await;
+    let volumes: Vec<_> = (0..3).map_while(|_| Volume::ext4()).collect();
+    let folders: Vec<_> = volumes.iter().map(Volume::path).collect();
+    let mut run = Run::start_on("members_change_under_faults_and_nothing_is_lost", &folders).await;
+    for round in 0..times(4) {
+        let new = add(&mut run, &volumes, &format!("n{round}")).await;
         // In turn the oldest and the one that leads.
         let leader = run.leader().await;
         let oldest = *run.members().iter().find(|at| **at != STAYS).unwrap();
         let leaving = if round % 2 == 1 && leader != STAYS { leader } else { oldest };
-        remove(&mut run, leaving).await;
+        remove(&mut run, &volumes, leaving).await;
         run.serves("after a change of members").await;
         assert!(run.members().contains(&new) || leaving == new);
     }
     run.finish().await;
 }
 
-/// Adds a learner and gives it a vote, while one of the others is killed and one cut off for a while.
-async fn add(run: &mut Run, name: &str) -> usize {
+/// Adds a learner and gives it a vote, each while something befalls one of the others.
+async fn add(run: &mut Run, volumes: &[Volume], name: &str) -> usize {
     let client = run.client();
     let at = run.join(name).await;
     let url = run.cluster.member(at).peer_url();
+    let (struck, fault) = strike(run, volumes, at).await;
     let added = || async {
         let listed = client.member_list().await.ok()?;
         let known = listed.members.into_iter().find(|member| member.peer_urls == [url.clone()]);
@@ -45,7 +61,8 @@ async fn add(run: &mut Run, name: &str) -> usize {
     };
     let id = eventually("a learner is added", added).await;
     run.spawn(at);
-    disturb(run, at).await;
+    recover(run, volumes, struck, fault);
+    let (struck, fault) = strike(run, volumes, at).await;
     let promoted = || async {
         let listed = client.member_list().await.ok()?;
         if listed.members.iter().any(|member| member.id == id && !member.is_learner) {
@@ -55,27 +72,17 @@ async fn add(run: &mut Run, name: &str) -> usize {
         None
     };
     eventually("the learner has a vote", promoted).await;
+    recover(run, volumes, struck, fault);
     run.joined(at);
     run.serves("with the new member").await;
     at
 }
 
-/// One of the others is killed and started again, and another is cut off meanwhile.
-async fn disturb(run: &mut Run, but: usize) {
-    let others: Vec<_> = run.members().into_iter().filter(|at| *at != but).collect();
-    let first = run.dice.random_range(0..others.len());
-    let (killed, lonely) = (others[first], others[(first + 1) % others.len()]);
-    run.net.around(lonely, &run.members(), block);
-    run.kill(killed);
-    a_while(&mut run.dice, Duration::from_millis(500)).await;
-    run.net.heal();
-    run.spawn(killed);
-}
-
-/// Removes a member, whose process ends by itself.
-async fn remove(run: &mut Run, at: usize) {
+/// Removes a member, whose process ends by itself, while something befalls another.
+async fn remove(run: &mut Run, volumes: &[Volume], at: usize) {
     let client = run.client();
     let url = run.cluster.member(at).peer_url();
+    let (struck, fault) = strike(run, volumes, at).await;
     let removed = || async {
         let listed = client.member_list().await.ok()?;
         match listed.members.into_iter().find(|member| member.peer_urls == [url.clone()]) {
@@ -87,7 +94,44 @@ async fn remove(run: &mut Run, at: usize) {
         }
     };
     eventually("a member is removed", removed).await;
+    recover(run, volumes, struck, fault);
     let (code, log) = run.ended(at).await;
     assert!(code != Some(0) && log.contains("removed"), "{code:?} {log}");
     run.removed(at);
+}
+
+/// Something befalls a member other than `but`, which may be the leader.
+async fn strike(run: &mut Run, volumes: &[Volume], but: usize) -> (usize, Fault) {
+    let others: Vec<_> = run.members().into_iter().filter(|at| *at != but).collect();
+    let struck = others[run.dice.random_range(0..others.len())];
+    let fault = match run.dice.random_range(0..4) {
+        0 => Fault::Killed,
+        1 => Fault::Paused,
+        2 => Fault::CutOff,
+        _ if struck < volumes.len() => Fault::Dark,
+        _ => Fault::Killed,
+    };
+    match fault {
+        Fault::Killed => run.kill(struck),
+        Fault::Paused => run.pause(struck),
+        Fault::CutOff => run.net.around(struck, &run.members(), block),
+        Fault::Dark => {
+            volumes[struck].cut_power();
+            run.kill(struck);
+        }
+    }
+    a_while(&mut run.dice, HEAD_START_MAX).await;
+    (struck, fault)
+}
+
+fn recover(run: &mut Run, volumes: &[Volume], struck: usize, fault: Fault) {
+    match fault {
+        Fault::Killed => run.spawn(struck),
+        Fault::Paused => run.resume(struck),
+        Fault::CutOff => run.net.heal(),
+        Fault::Dark => {
+            volumes[struck].power_on();
+            run.spawn(struck);
+        }
+    }
 }

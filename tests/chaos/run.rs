@@ -32,8 +32,10 @@ use crate::{
 
 /// Clients of each member.
 const CLIENTS: usize = 4;
-/// Elections in a fifth of the time that they take by default: a run has many.
-const TIMERS: [&str; 2] = ["--heartbeat-interval=40", "--election-timeout=200"];
+/// Elections in a fifth of the time that they take by default: a run has many. And so short a log that who was away catches
+/// up by an image as often as not.
+const FLAGS: [&str; 4] =
+    ["--heartbeat-interval=40", "--election-timeout=200", "--snapshot-count=200", "--snapshot-catchup-entries=50"];
 
 /// A cluster under load. Dropped while a test fails, it keeps the history and says where it is.
 pub(crate) struct Run {
@@ -79,7 +81,7 @@ impl Run {
         let address = |at| namespaces.as_ref().map_or_else(here, |namespaces| namespaces.address(at));
         let members = [("a", address(0)), ("b", address(1)), ("c", address(2))];
         let mut flags = peer_certificates_for(&members.map(|(_, address)| address), certificates.path());
-        flags.extend(TIMERS.map(str::to_owned));
+        flags.extend(FLAGS.map(str::to_owned));
         flags.extend(namespaces.iter().map(|_| "--insecure-plaintext".to_owned()));
         let begun = Instant::now();
         let clock = move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod book;
+mod caught_up;
 mod formed;
 mod grown;
 mod load;

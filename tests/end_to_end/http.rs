@@ -5,7 +5,7 @@
 
 mod tls;
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -402,4 +402,32 @@ async fn a_request_that_runs_is_finished_when_the_server_is_told_to_stop() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
     assert_eq!(server.exit_code().await, Some(0));
     assert!(TcpStream::connect(server.endpoint()).await.is_err());
+}
+
+/// HTTP/2 breaks off what is sent and not read, and clients take the break for the answer.
+#[tokio::test]
+async fn an_answer_that_comes_early_is_not_broken_off_with_its_request() {
+    let server = Server::start().await;
+    let socket = TcpStream::connect(server.endpoint()).await.unwrap();
+    let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    // The gateway reads until it has seen more than it takes.
+    for (path, status, sent_mib) in
+        [("/v3/nope", 404, 0), ("/nope", 404, 0), ("/health", 405, 0), ("/v3/kv/range", 429, 6)]
+    {
+        let request = Request::post(format!("http://{}{path}", server.endpoint())).body(()).unwrap();
+        let (answer, mut body) = requests.clone().ready().await.unwrap().send_request(request, false).unwrap();
+        for _ in 0..sent_mib {
+            body.send_data(Bytes::from(vec![b' '; 1 << 20]), false).unwrap();
+        }
+        let answer = timeout(PATIENCE, answer).await.expect("in time").unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let mut text = answer.into_body();
+        while let Some(data) = text.data().await {
+            data.unwrap();
+        }
+        let broken = timeout(Duration::from_millis(300), poll_fn(|cx| body.poll_reset(cx))).await;
+        assert!(broken.is_err(), "{path}: {broken:?}");
+        body.send_data(Bytes::from_static(b"{}"), true).unwrap();
+    }
 }

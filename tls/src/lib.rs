@@ -29,7 +29,7 @@ pub mod web;
 
 pub use bundle::TrustBundle;
 pub use config::{ClientAuth, H2, H2_AND_HTTP1, client_config, provider, server_config};
-pub use connector::{Connector, ConnectorError};
+pub use connector::{ClientStream, Connector, ConnectorError};
 pub use credentials::Credentials;
 pub use error::CredentialsError;
 pub use incoming::{Incoming, Limits, Security};

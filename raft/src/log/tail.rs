@@ -5,10 +5,14 @@ use std::{
     ops::{Bound, RangeBounds},
 };
 
+use openraft::EntryPayload;
+
 use crate::{codec::payload_bytes, types::Entry};
 
 /// What an entry takes beside its payload, about.
 const ENTRY_BYTES: usize = 128;
+/// What each of its commands takes beside its bytes, about.
+const COMMAND_BYTES: usize = 96;
 
 /// Indexes from `start` up to, and without, `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,13 +145,15 @@ impl Tail {
 }
 
 fn cost(entry: &Entry) -> usize {
-    ENTRY_BYTES + payload_bytes(entry)
+    let commands = match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.commands.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    ENTRY_BYTES + commands * COMMAND_BYTES + payload_bytes(entry)
 }
 
 #[cfg(test)]
 mod tests {
-    use openraft::EntryPayload;
-
     use super::*;
     use crate::types::log_id;
 

@@ -8,6 +8,7 @@
 //!   knows of itself.
 
 mod access;
+mod drain;
 mod gateway;
 mod health;
 pub(crate) mod json;
@@ -79,6 +80,7 @@ impl HttpFace {
 
     /// Answers one request. `secure`: it came over TLS.
     pub async fn answer(&self, request: Request<Body>, secure: bool) -> Response<Body> {
+        let request = drain::drained(request, &self.core);
         if let Some(refused) = Some(&request).filter(|_| !secure).and_then(|request| self.access.refuse_host(request)) {
             return refused;
         }

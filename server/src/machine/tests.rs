@@ -43,7 +43,13 @@ impl Rig {
             Arc::new(SimpleTokens::new(Duration::from_mins(5), clock)),
         );
         let shared = (Arc::clone(&lessor), Arc::clone(&tokens));
-        let machine = StateMachine::new(home, (store, ledger), shared, Release::THIS, (clock, Arc::default()));
+        let machine = StateMachine::new(
+            home,
+            (store, ledger),
+            shared,
+            Release::THIS,
+            (clock, Arc::new(Metrics::new(Arc::default()))),
+        );
         let machine = machine.expect("it opens");
         Self { dir, machine, view, ledger: ledger_view, lessor, tokens, index: 0 }
     }

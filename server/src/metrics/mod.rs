@@ -33,6 +33,7 @@ use text::Page;
 
 use crate::{
     core::Core,
+    peers::{Counts, Traffic},
     upgrade::{etcd_api, etcd_minor, program_version},
     wire,
 };
@@ -50,12 +51,15 @@ pub(crate) struct Metrics {
     pub(crate) proposals_failed: AtomicU64,
     pub(crate) proposals_pending: AtomicU64,
     pub(crate) health: Health,
+    /// What passes between members.
+    pub(crate) traffic: Arc<Traffic>,
     leader_changes: AtomicU64,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    pub(crate) fn new(traffic: Arc<Traffic>) -> Self {
         Self {
+            traffic,
             commits: Durations::new(Durations::DISK),
             installed: Durations::new(Durations::DISK),
             proposals_failed: AtomicU64::default(),
@@ -64,9 +68,7 @@ impl Default for Metrics {
             leader_changes: AtomicU64::default(),
         }
     }
-}
 
-impl Metrics {
     /// Counts how often there is another leader than before, until `stop`.
     pub(crate) async fn watch_leaders(&self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
         let mut last = None;
@@ -155,6 +157,7 @@ pub(crate) fn exposition(core: &Core) -> String {
     let mut page = Page::default();
     write_member(core, &mut page);
     write_round_trips(&core.raft.round_trips(), &mut page);
+    write_traffic(&core.metrics.traffic, &mut page);
     write_disk(core, &mut page);
     write_store(core, &mut page);
     core.metrics.health.write(&mut page);
@@ -200,6 +203,27 @@ fn write_round_trips(taken: &[(MemberId, Arc<Durations>)], page: &mut Page) {
     }
 }
 
+/// The labels in upper case are etcd's.
+fn write_traffic(traffic: &Traffic, page: &mut Page) {
+    let all: Vec<_> = traffic.all().into_iter().map(|(member, counts)| (member.to_string(), counts)).collect();
+    let mut write = |name: &str, help: &str, label: &'static str, count: fn(&Counts) -> &AtomicU64| {
+        let mut family = page.counter(name, help);
+        for (member, counts) in &all {
+            family.with(&[(label, member)], count(counts).load(Ordering::Relaxed));
+        }
+    };
+    write("etcd_network_peer_sent_bytes_total", "Bytes sent to other members.", "To", |counts| &counts.sent_bytes);
+    write("etcd_network_peer_received_bytes_total", "Bytes received from other members.", "From", |counts| {
+        &counts.received_bytes
+    });
+    write(
+        "etcd_network_peer_sent_failures_total",
+        "Connections to other members that could not be made, or broke while they were written to.",
+        "To",
+        |counts| &counts.failures,
+    );
+}
+
 fn write_disk(core: &Core, page: &mut Page) {
     page.histogram(
         "etcd_disk_wal_fsync_duration_seconds",
@@ -210,8 +234,9 @@ fn write_disk(core: &Core, page: &mut Page) {
         .durations(&[], &core.metrics.commits);
     page.histogram("etcd_snap_db_save_total_duration_seconds", "How long it took to take over another member's state.")
         .durations(&[], &core.metrics.installed);
-    let quota = core.space.quota_bytes().unwrap_or(0);
-    page.gauge("etcd_server_quota_backend_bytes", "Disk space that keys and history may need; 0: any.").is(quota);
+    // Below 0, as etcd says it: alerts divide by it.
+    let quota = core.space.quota_bytes().map_or(-1, u64::cast_signed);
+    page.gauge("etcd_server_quota_backend_bytes", "Disk space that keys and history may need; -1: any.").is(quota);
     match core.space.disk_bytes().and_then(|taken| Ok((taken, core.space.measure()?))) {
         Ok((taken, needed)) => {
             let taken = taken.max(needed);
@@ -278,7 +303,7 @@ mod tests {
     async fn a_leader_is_counted_once_until_there_is_another() {
         let leader = |id: Option<u64>, term| Leadership { term, leader: id.map(MemberId), acting: false };
         let (sender, leadership) = watch::channel(leader(None, 1));
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(Arc::default());
         let watching = metrics.watch_leaders(leadership, CancellationToken::new());
         let steps = async {
             for (id, term) in [(Some(1), 1), (Some(1), 2), (None, 3), (Some(1), 3), (Some(2), 4)] {

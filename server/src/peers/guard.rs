@@ -5,20 +5,22 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
-use raft::{ClusterId, Sender};
+use raft::{ClusterId, MemberId, Sender};
 use tls::PeerInfo;
 use tonic::{Status, body::Body, codegen::Service, server::NamedService};
 
-use super::{PeerSecurity, name};
+use super::{PeerSecurity, Traffic, name, traffic::counted};
 
 /// A service of the peer port behind its gate.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded<S> {
     known_by: KnownBy,
+    traffic: Arc<Traffic>,
     service: S,
 }
 
@@ -32,12 +34,12 @@ enum KnownBy {
 }
 
 impl<S> Guarded<S> {
-    pub(crate) fn new(security: &PeerSecurity, service: S) -> Self {
+    pub(crate) fn new(security: &PeerSecurity, traffic: &Arc<Traffic>, service: S) -> Self {
         let known_by = match security {
             PeerSecurity::Own { cluster, .. } => KnownBy::Name(*cluster),
             PeerSecurity::Files(_) => KnownBy::Authority,
         };
-        Self { known_by, service }
+        Self { known_by, traffic: Arc::clone(traffic), service }
     }
 }
 
@@ -81,7 +83,13 @@ where
                 if let Some(sender) = sender {
                     request.extensions_mut().insert(sender);
                 }
-                Box::pin(self.service.call(request))
+                let counts = self.traffic.with(sender.map_or(MemberId(0), |Sender(member)| member));
+                let received = Arc::clone(&counts);
+                let request = request.map(|body| counted(body, received, |counts| &counts.received_bytes));
+                let answered = self.service.call(request);
+                Box::pin(
+                    async move { Ok(answered.await?.map(|body| counted(body, counts, |counts| &counts.sent_bytes))) },
+                )
             }
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }
@@ -90,7 +98,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use raft::MemberId;
     use types::SpiffeId;
 
     use super::*;

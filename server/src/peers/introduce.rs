@@ -3,7 +3,7 @@
 //! Only a member that an operator has added by etcd's `MemberAdd` asks: it knows its own addresses, and some of the
 //! others'.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::member::{IntroduceRequest, peers_client::PeersClient};
 use raft::{ClusterId, MemberId};
@@ -32,7 +32,7 @@ pub(crate) async fn introduce(
     ours: &[String],
     others: &[Vec<String>],
 ) -> Result<Introduced, ServerError> {
-    let dialer = PeerDialer::new(security.clone(), raft::Config::new(ClusterId(0), MemberId(0)));
+    let dialer = PeerDialer::new(security.clone(), raft::Config::new(ClusterId(0), MemberId(0)), Arc::default());
     for addresses in others {
         let mut peers = PeersClient::new(dialer.channel(None, addresses));
         let asked = peers.introduce(IntroduceRequest { peer_urls: ours.to_vec() });

@@ -13,6 +13,7 @@ mod links;
 mod name;
 mod security;
 mod service;
+mod traffic;
 
 pub(crate) use dialer::PeerDialer;
 pub(crate) use guard::Guarded;
@@ -23,3 +24,4 @@ pub(crate) use name::members_of;
 pub use security::PeerFiles;
 pub(crate) use security::PeerSecurity;
 pub(crate) use service::PeersFace;
+pub(crate) use traffic::{Counts, Traffic};

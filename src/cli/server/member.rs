@@ -35,6 +35,9 @@ pub(crate) struct MemberFlags {
     /// Log entries between two purges of the log; 0: the default [default: 10000]
     #[arg(long, value_name = "COUNT", env = "ETCD_SNAPSHOT_COUNT")]
     snapshot_count: Option<u64>,
+    /// Log entries that a purge leaves, from which a member that was away a short while catches up [default: 5000]
+    #[arg(long, value_name = "COUNT", env = "ETCD_SNAPSHOT_CATCHUP_ENTRIES")]
+    snapshot_catchup_entries: Option<u64>,
     /// Most operations of a transaction [default: 128]
     #[arg(long, value_name = "COUNT", env = "ETCD_MAX_TXN_OPS")]
     max_txn_ops: Option<usize>,
@@ -104,6 +107,7 @@ impl MemberFlags {
             heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),
             election_timeout: self.election_timeout.unwrap_or(default.election_timeout),
             snapshot_count: self.snapshot_count.filter(|count| *count > 0).unwrap_or(default.snapshot_count),
+            catch_up_entries: self.snapshot_catchup_entries.unwrap_or(default.catch_up_entries),
             release: self.as_release.unwrap_or(default.release),
             store,
             watch_progress_interval: self.progress_interval().unwrap_or(default.watch_progress_interval),
@@ -150,6 +154,7 @@ mod tests {
             ("heartbeat_interval", config.heartbeat.as_millis().to_string()),
             ("election_timeout", config.election_timeout.as_millis().to_string()),
             ("snapshot_count", config.snapshot_count.to_string()),
+            ("snapshot_catchup_entries", config.catch_up_entries.to_string()),
             ("max_txn_ops", config.store.txn_ops_max.to_string()),
             ("quota_backend_bytes", config.store.quota_backend_bytes.to_string()),
             ("max_request_bytes", config.store.request_bytes_max.to_string()),

@@ -19,6 +19,8 @@ pub(crate) use read::{latest, remembered};
 
 /// A block is cut in two before it holds more keys.
 const BLOCK_KEYS_MAX: usize = 256;
+/// A block that is full makes room for so many keys, and one that lost so many twice over gives their room back.
+const BLOCK_KEYS_SPARE: usize = 32;
 
 /// The newest version of a living key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +78,17 @@ impl Living {
             // Keys that come in order fill their blocks.
             let cut = if at == BLOCK_KEYS_MAX { BLOCK_KEYS_MAX } else { BLOCK_KEYS_MAX / 2 };
             let tail = block.split_off(cut);
+            block.shrink_to_fit();
             self.blocks.insert(number + 1, tail);
             if at >= cut {
                 (number, at) = (number + 1, at - cut);
             }
         }
-        self.blocks[number].insert(at, Entry { versions: versions.into(), newest });
+        let block = &mut self.blocks[number];
+        if block.len() == block.capacity() {
+            block.reserve_exact(BLOCK_KEYS_SPARE.min(BLOCK_KEYS_MAX - block.len()));
+        }
+        block.insert(at, Entry { versions: versions.into(), newest });
     }
 
     /// A key was deleted.
@@ -91,12 +98,17 @@ impl Living {
         let Ok(at) = block.binary_search_by(|entry| (*entry.versions).cmp(versions)) else { return };
         block.remove(at);
         let left = block.len();
-        let joins_next = self.blocks.get(number + 1).is_some_and(|next| left + next.len() <= BLOCK_KEYS_MAX / 2);
         if left == 0 {
             self.blocks.remove(number);
-        } else if joins_next {
+            return;
+        }
+        if self.blocks.get(number + 1).is_some_and(|next| left + next.len() <= BLOCK_KEYS_MAX / 2) {
             let mut next = self.blocks.remove(number + 1);
             self.blocks[number].append(&mut next);
+        }
+        let block = &mut self.blocks[number];
+        if block.capacity() > block.len() + 2 * BLOCK_KEYS_SPARE {
+            block.shrink_to(block.len() + BLOCK_KEYS_SPARE);
         }
     }
 
@@ -154,7 +166,10 @@ mod tests {
     }
 
     fn check(living: &Living, model: &BTreeMap<Vec<u8>, Newest>) {
-        assert!(living.blocks.iter().all(|block| (1..=BLOCK_KEYS_MAX).contains(&block.len())));
+        for block in &living.blocks {
+            assert!((1..=BLOCK_KEYS_MAX).contains(&block.len()));
+            assert!(block.capacity() <= BLOCK_KEYS_MAX.min(block.len() + 2 * BLOCK_KEYS_SPARE), "room lies idle");
+        }
         let keys: Vec<_> = living.from(b"").map(|entry| (entry.versions.to_vec(), entry.newest)).collect();
         assert_eq!(keys, model.clone().into_iter().collect::<Vec<_>>());
     }
