@@ -74,7 +74,7 @@ pub enum Durability {
 pub struct Options {
     /// Blocks kept in memory for reads, bytes. Default 64 MiB.
     pub cache_bytes: usize,
-    /// Writes gathered in memory before they become a file, bytes for each space. Default 16 MiB.
+    /// Writes gathered in memory before they become a file, bytes for each space. Default 32 MiB.
     pub write_buffer_bytes: usize,
     /// Whether keys that are looked up exactly are worth a filter for each file. Default true.
     pub point_filter: bool,
@@ -82,7 +82,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, write_buffer_bytes: 16 << 20, point_filter: true }
+        Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20, point_filter: true }
     }
 }
 
