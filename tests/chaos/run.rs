@@ -32,8 +32,8 @@ use crate::{
 
 /// Clients of each member.
 const CLIENTS: usize = 4;
-/// Elections in a fifth of the time that they take by default: a run has many. And so short a log that who was away catches
-/// up by an image as often as not.
+/// Elections in a fifth of the time that they take by default: a run has many. And so short a log that who was away may need
+/// an image.
 const FLAGS: [&str; 4] =
     ["--heartbeat-interval=40", "--election-timeout=200", "--snapshot-count=200", "--snapshot-catchup-entries=50"];
 
