@@ -48,8 +48,11 @@ missing_packages() {
   [ "$level" = build ] && return
   has etcdctl || echo etcd-client
   has openssl || echo openssl
+  has protoc || printf '%s\n' protobuf-compiler libprotobuf-dev
   has strace || [ ! -d /proc/self ] || echo strace
-  has ip || [ ! -d /proc/self ] || echo iproute2
+  { has ip && has tc; } || [ ! -d /proc/self ] || echo iproute2
+  { has losetup && has mount; } || [ ! -d /proc/self ] || echo mount
+  has mkfs.ext4 || [ ! -d /proc/self ] || echo e2fsprogs
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
 }
 
@@ -76,9 +79,9 @@ packages() {
     return
   fi
   say "Missing, by their Debian names: ${missing[*]}"
-  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl python3 strace iproute"
-  say "  Arch:    pacman -S clang gcc make ccache etcd openssl python strace iproute2"
-  say "  macOS:   xcode-select --install && brew install ccache etcd openssl python3"
+  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl protobuf-compiler python3 strace iproute iproute-tc util-linux e2fsprogs"
+  say "  Arch:    pacman -S clang gcc make ccache etcd openssl protobuf python strace iproute2 util-linux e2fsprogs"
+  say "  macOS:   xcode-select --install && brew install ccache etcd openssl protobuf python3"
   return 1
 }
 

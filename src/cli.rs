@@ -16,6 +16,7 @@ mod cluster;
 mod connection;
 mod duration;
 mod elect;
+mod empty;
 mod endpoint;
 mod exec;
 mod expiry;
@@ -63,6 +64,8 @@ use types::LeaseId;
 /// A service mesh in one binary, standing on a replicated etcd v3 store.
 #[derive(Debug, Parser)]
 #[command(name = "meshstore", version, subcommand_required = true, arg_required_else_help = true)]
+// As etcdctl does: `compact` is `compaction`, where no other verb begins so.
+#[command(infer_subcommands = true)]
 #[command(after_help = "Examples:
   meshstore demo                              a mesh on this machine, with real traffic
   meshstore server                            a single-member store on loopback
@@ -196,7 +199,7 @@ pub(crate) async fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    match execute(cli).await {
+    match Box::pin(execute(cli)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // There is nobody left to tell when standard error is gone.
@@ -207,11 +210,16 @@ pub(crate) async fn run() -> ExitCode {
 }
 
 fn command() -> clap::Command {
-    switches::with_values(Cli::command())
+    empty::without_empty_variables(switches::with_values(Cli::command()))
 }
 
 fn parse<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command().try_get_matches_from(line)?)
+    let mut words: Vec<OsString> = line.into_iter().map(Into::into).collect();
+    let verb = words.get(1).and_then(|verb| verb.to_str()).unwrap_or_default();
+    if verb.starts_with("se") && "server".starts_with(verb) {
+        words = server::without_empty_flags(words);
+    }
+    Cli::from_arg_matches(&command().try_get_matches_from(words)?)
 }
 
 /// Flags whose value names a feature: etcdctl ends with a code of its own when it has no such.
@@ -312,6 +320,7 @@ fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -326,6 +335,36 @@ mod tests {
             assert_eq!(format!("{del:?}").contains("prefix: true"), expected, "{words:?}");
         }
         assert!(parse(["meshstore", "del", "--prefix", "k"]).is_ok());
+    }
+
+    #[test]
+    fn the_beginning_of_a_verb_is_enough_where_no_other_begins_so() {
+        let lines: [&[&str]; 5] = [&["compact", "5"], &["mem", "li"], &["snap", "stat", "f"], &["def"], &["del", "k"]];
+        for line in lines {
+            assert!(parse(["meshstore"].iter().chain(line)).is_ok(), "{line:?}");
+        }
+        let several: [&[&str]; 4] = [&["comp", "5"], &["me", "list"], &["endpoint", "h"], &["cluster", "re", "a"]];
+        for line in several {
+            let error = parse(["meshstore"].iter().chain(line)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidSubcommand, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_bytes_and_need_not_be_text() {
+        let bytes = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+        let lines: [&[&[u8]]; 6] = [
+            &[b"put", b"\xff", b"\x01\xff\xfe"],
+            &[b"get", b"\xff", b"\xfe"],
+            &[b"del", b"\xff"],
+            &[b"watch", b"\xff"],
+            &[b"role", b"grant-permission", b"r", b"read", b"\xff", b"\xfe"],
+            &[b"make-mirror", b"--prefix", b"\xff", b"--dest-prefix", b"\xfe", b"127.0.0.1:1"],
+        ];
+        for line in lines {
+            let words = [&b"meshstore"[..]].into_iter().chain(line.iter().copied()).map(bytes);
+            parse(words).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ mod codec;
 mod csr;
 mod der;
 mod faces;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod issuer;
 mod ledger;
 mod log;

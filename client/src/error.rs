@@ -124,7 +124,9 @@ impl Failure {
             }
             link = error.source();
         }
-        if carried || status.code() == Code::Unavailable { Self::Lost } else { Self::Answered }
+        // A server that was out of time does not say what became of a write.
+        let says_nothing = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+        if carried || says_nothing { Self::Lost } else { Self::Answered }
     }
 }
 
@@ -185,6 +187,7 @@ mod tests {
         let broken = Status::from_error(Box::new(h2::Error::from(h2::Reason::INTERNAL_ERROR)));
         assert_eq!(Failure::of(&broken), Failure::Lost);
         assert_eq!(Failure::of(&Status::unavailable("etcdserver: request timed out")), Failure::Lost);
+        assert_eq!(Failure::of(&Status::deadline_exceeded("context deadline exceeded")), Failure::Lost);
         assert_eq!(Failure::of(&Status::invalid_argument("etcdserver: key is not provided")), Failure::Answered);
     }
 }

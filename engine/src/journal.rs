@@ -10,6 +10,8 @@
 //! - After a failed write nothing is written any more: what the disk holds is known again only after a start.
 
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod remover;
 mod segment;
 

@@ -18,6 +18,11 @@ mod batch;
 mod cursor;
 mod error;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing {
+    //! What the fuzz targets in `fuzz/` call, and the tests too.
+    pub use crate::journal::fuzzing::journal;
+}
 mod home;
 mod image;
 mod incoming;

@@ -28,7 +28,8 @@ fn checked_in_code_is_fresh() -> Result<(), Box<dyn Error>> {
     let checked_in = root.join("src/gen");
     let generated = tempfile::tempdir()?;
     let descriptors = protox::compile(FILES, [root.join("proto")])?;
-    tonic_prost_build::configure().bytes(".").out_dir(generated.path()).compile_fds(descriptors)?;
+    let offer = ".meshstore.peer.v1.ImageRequest.step.offer";
+    tonic_prost_build::configure().bytes(".").boxed(offer).out_dir(generated.path()).compile_fds(descriptors)?;
     let mut etcd = protox::Compiler::new([root.join("proto")])?;
     let etcd = etcd.include_source_info(false).include_imports(true).open_files(ETCD_FILES)?.file_descriptor_set();
     fs::write(generated.path().join("etcd.binpb"), etcd.encode_to_vec())?;

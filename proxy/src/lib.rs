@@ -15,6 +15,8 @@
 //! publishes, `resolve` finds what is told by name.
 
 mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 mod identity;
 mod listener;

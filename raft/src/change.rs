@@ -3,6 +3,7 @@
 //! - One change at a time. A change of voters goes through a joint membership; if the leader is lost in its middle, the
 //!   next one completes it (see [`crate::duties`]).
 //! - What would leave too few members in touch for a quorum is refused, as is a vote for a learner that is not caught up.
+//! - No two members have the same name.
 //! - A member's id is used once: one that was removed is not added again.
 
 use std::{
@@ -292,11 +293,24 @@ impl View<'_> {
         if self.node(member).is_some() {
             return Err(ChangeError::Exists(member));
         }
+        self.is_free(member, &node.name)?;
         node.fault().map_or(Ok(()), |reason| Err(ChangeError::Invalid(reason)))
     }
 
+    /// Whether no other member has a name: people and tools tell members by it.
+    fn is_free(&self, member: MemberId, name: &str) -> Result<(), ChangeError> {
+        let mut nodes = self.metrics.membership_config.nodes();
+        let other = nodes.find(|(id, node)| **id != member.0 && !name.is_empty() && node.name == name);
+        let taken = |(by, _): (&u64, &Node)| ChangeError::NameTaken { name: name.to_owned(), by: MemberId(*by) };
+        other.map(taken).map_or(Ok(()), Err)
+    }
+
     fn may_update(&self, member: MemberId, node: &Node) -> Result<(), ChangeError> {
-        self.node(member).ok_or(ChangeError::NotFound(member))?;
+        let before = self.node(member).ok_or(ChangeError::NotFound(member))?;
+        // Namesakes that an earlier release let in may move.
+        if node.name != before.name {
+            self.is_free(member, &node.name)?;
+        }
         node.fault().map_or(Ok(()), |reason| Err(ChangeError::Invalid(reason)))
     }
 

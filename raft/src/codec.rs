@@ -18,8 +18,9 @@ use openraft::EntryPayload;
 
 use crate::{
     RaftError,
+    life::{Disk, Held, Known, SESSIONS_MAX},
     node::{Node, Roster},
-    types::{Entry, LogId, Membership, Proposal, StoredMembership, Tag, Vote, log_id},
+    types::{COUNT_MAX, Entry, LogId, Membership, Proposal, StoredMembership, Tag, Vote, log_id},
 };
 
 /// The format that is written, since release 0.1. A reader refuses what it does not know: a further format is read by one
@@ -66,16 +67,15 @@ impl Damage {
 pub(crate) struct Identity {
     pub(crate) cluster: u64,
     pub(crate) member: u64,
-    pub(crate) known: Known,
+    pub(crate) disk: Disk,
 }
 
-/// A member's disk: what tells it from another one, and from an older copy of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// Drawn when the disk was first used; 0 for one that was first used before there were incarnations.
-    pub(crate) incarnation: u64,
-    /// How often the member was started on it.
+/// The sessions of a member's last starts, the last one's first. Beside the identity, since release 0.1 knows none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sessions {
+    /// How often the member had been started then. Release 0.1 counts its starts, and leaves this as it was.
     pub(crate) starts: u64,
+    pub(crate) sessions: Vec<u64>,
 }
 
 /// What the machine stores with the effects of the entries it applied.
@@ -152,7 +152,7 @@ pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
 
 pub(crate) fn decode_vote(bytes: Bytes) -> Result<Vote, Damage> {
     open(bytes, |fields| {
-        let (term, voted_for) = (fields.u64()?, fields.u64()?);
+        let (term, voted_for) = (fields.counted("term")?, fields.u64()?);
         Ok(if fields.flag("committed")? { Vote::new_committed(term, voted_for) } else { Vote::new(term, voted_for) })
     })
 }
@@ -169,28 +169,69 @@ pub(crate) fn encode_identity(identity: &Identity) -> Bytes {
     seal(32, |out| {
         out.put_u64(identity.cluster);
         out.put_u64(identity.member);
-        out.put_u64(identity.known.starts);
-        out.put_u64(identity.known.incarnation);
+        out.put_u64(identity.disk.starts);
+        out.put_u64(identity.disk.incarnation);
     })
 }
 
 pub(crate) fn decode_identity(bytes: Bytes) -> Result<Identity, Damage> {
     open(bytes, |fields| {
-        let (cluster, member, starts) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let (cluster, member, starts) = (fields.u64()?, fields.u64()?, fields.counted("starts")?);
         let incarnation = if fields.format > 1 { fields.u64()? } else { 0 };
-        Ok(Identity { cluster, member, known: Known { incarnation, starts } })
+        Ok(Identity { cluster, member, disk: Disk { incarnation, starts } })
     })
 }
 
-pub(crate) fn encode_known(known: &Known) -> Bytes {
+pub(crate) fn encode_sessions(Sessions { starts, sessions }: &Sessions) -> Bytes {
+    seal(32 + sessions.len() * size_of::<u64>(), |out| {
+        out.put_u64(*starts);
+        put_count(out, sessions.len());
+        for session in sessions {
+            out.put_u64(*session);
+        }
+    })
+}
+
+pub(crate) fn decode_sessions(bytes: Bytes) -> Result<Sessions, Damage> {
+    open(bytes, |fields| {
+        let starts = fields.u64()?;
+        let count = fields.count(size_of::<u64>())?;
+        if count > SESSIONS_MAX {
+            return Err(Damage::Value("sessions"));
+        }
+        Ok(Sessions { starts, sessions: (0..count).map(|_| fields.u64()).collect::<Result<_, _>>()? })
+    })
+}
+
+pub(crate) fn encode_disk(disk: &Disk) -> Bytes {
     seal(32, |out| {
-        out.put_u64(known.incarnation);
-        out.put_u64(known.starts);
+        out.put_u64(disk.incarnation);
+        out.put_u64(disk.starts);
+    })
+}
+
+pub(crate) fn decode_disk(bytes: Bytes) -> Result<Disk, Damage> {
+    open(bytes, |fields| Ok(Disk { incarnation: fields.u64()?, starts: fields.u64()? }))
+}
+
+/// All that is remembered of a member; its disk once more, to tell whether release 0.1 has remembered a later start since.
+pub(crate) fn encode_known(known: &Known) -> Bytes {
+    seal(64, |out| {
+        out.put_u64(known.disk.incarnation);
+        out.put_u64(known.disk.starts);
+        out.put_u64(known.session);
+        out.put_u64(known.held.map_or(0, |held| held.starts));
+        put_optional_log_id(out, known.held.map(|held| held.log_id).as_ref());
     })
 }
 
 pub(crate) fn decode_known(bytes: Bytes) -> Result<Known, Damage> {
-    open(bytes, |fields| Ok(Known { incarnation: fields.u64()?, starts: fields.u64()? }))
+    open(bytes, |fields| {
+        let disk = Disk { incarnation: fields.u64()?, starts: fields.u64()? };
+        let (session, starts) = (fields.u64()?, fields.u64()?);
+        let held = fields.optional_log_id()?.map(|log_id| Held { starts, log_id });
+        Ok(Known { disk, session, held })
+    })
 }
 
 pub(crate) fn encode_record(record: &Record) -> Bytes {
@@ -255,7 +296,7 @@ fn put_optional_log_id(out: &mut BytesMut, log_id: Option<&LogId>) {
 
 fn put_proposal(out: &mut BytesMut, proposal: &Proposal) {
     out.put_u64(proposal.tag.member);
-    out.put_u64(proposal.tag.start);
+    out.put_u64(proposal.tag.session);
     out.put_u64(proposal.tag.sequence);
     put_count(out, proposal.commands.len());
     for command in proposal.commands.iter() {
@@ -318,6 +359,11 @@ impl Fields {
         self.rest.try_get_u64().map_err(|_| Damage::Short)
     }
 
+    fn counted(&mut self, field: &'static str) -> Result<u64, Damage> {
+        let count = self.u64()?;
+        if count > COUNT_MAX { Err(Damage::Value(field)) } else { Ok(count) }
+    }
+
     fn flag(&mut self, field: &'static str) -> Result<bool, Damage> {
         match self.u8()? {
             0 => Ok(false),
@@ -333,7 +379,7 @@ impl Fields {
     }
 
     fn log_id(&mut self) -> Result<LogId, Damage> {
-        Ok(log_id(self.u64()?, self.u64()?))
+        Ok(log_id(self.counted("term")?, self.counted("index")?))
     }
 
     fn optional_log_id(&mut self) -> Result<Option<LogId>, Damage> {
@@ -341,7 +387,7 @@ impl Fields {
     }
 
     fn proposal(&mut self) -> Result<Proposal, Damage> {
-        let tag = Tag { member: self.u64()?, start: self.u64()?, sequence: self.u64()? };
+        let tag = Tag { member: self.u64()?, session: self.u64()?, sequence: self.u64()? };
         let commands = (0..self.count(size_of::<u32>())?).map(|_| self.command()).collect::<Result<_, _>>()?;
         Ok(Proposal { tag, commands })
     }

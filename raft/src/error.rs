@@ -40,11 +40,11 @@ pub enum RaftError {
         reason: String,
     },
     /// The others know this member with another disk, or with a later state of this one: it has lost what it had
-    /// promised, and its vote could undo what was acknowledged. Start it on the disk it had; if that is gone, remove the
-    /// member from the cluster and add a new one in its place.
+    /// promised, and its vote could undo what was acknowledged. It does not start on this disk again. Start it on the disk it
+    /// had; if that is gone, remove the member from the cluster and add a new one in its place.
     #[error(
         "this member has lost its data: {reason}; start it on the disk it had, \
-         or remove it from the cluster and add a new member in its place"
+         or have a new one take its place (`meshstore cluster replace`)"
     )]
     Forgetful {
         /// Who noticed, and what.
@@ -141,6 +141,9 @@ pub enum ProposeError {
     /// the member stopped in the middle.
     #[error("the outcome of the proposal is unknown")]
     Unknown,
+    /// Not appended, and it will not be: its time was over before a leader had taken it.
+    #[error("the time for the proposal was over before a leader had taken it")]
+    Late,
     /// Not appended: the member is shutting down, or was stopped by an error.
     #[error("this member is stopped")]
     Stopped,
@@ -178,6 +181,17 @@ pub enum ChangeError {
     /// There is a member of this id.
     #[error("member {0} exists")]
     Exists(MemberId),
+    /// Another member has the name.
+    #[error(
+        "there is a member named {name} already, {by}: choose another name (--name), or take that member's place by \
+         'meshstore cluster replace'"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        by: MemberId,
+    },
     /// There was a member of this id, and it is never used again.
     #[error("member {0} was removed, and its id is not used again")]
     Removed(MemberId),

@@ -26,6 +26,9 @@ mod dialer;
 mod duties;
 mod error;
 mod fatal;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod life;
 mod log;
 mod machine;
 mod member;

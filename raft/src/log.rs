@@ -28,16 +28,20 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::warn;
 use types::Durations;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::disk::put_record;
 pub(crate) use self::{
     disk::{Recovered, SPACES, recover},
     writer::Writer,
 };
 use crate::{
     RaftError,
-    codec::{Known, payload_bytes},
+    codec::payload_bytes,
     fatal::Fatal,
+    life::Known,
     log::{
         tail::{Span, Tail},
         writer::{Change, Operation},
@@ -128,7 +132,7 @@ impl LogStore {
         Stall(Arc::downgrade(&self.shared))
     }
 
-    /// Where beside the log the disks of other members are remembered.
+    /// Where beside the log other members are remembered.
     pub(crate) fn notes(&self) -> Notes {
         Notes(self.operations.downgrade())
     }
@@ -171,6 +175,23 @@ impl Notes {
     pub(crate) async fn remember(&self, member: u64, known: Known) -> io::Result<()> {
         let operations = self.0.upgrade().ok_or_else(writer_is_gone)?;
         change_and_wait(&operations, Change::Known { member, known }).await
+    }
+
+    /// Written with what comes next, unless too much waits already; whether it will be.
+    pub(crate) fn remember_later(&self, member: u64, known: Known) -> bool {
+        self.write_later(Change::Known { member, known })
+    }
+
+    /// Keeps the next start from using this disk, unless too much waits to be written.
+    pub(crate) fn forsake(&self, reason: String) {
+        if !self.write_later(Change::Forgetful { reason }) {
+            warn!("cannot keep in mind that this disk is not to be used again");
+        }
+    }
+
+    fn write_later(&self, change: Change) -> bool {
+        let operations = self.0.upgrade();
+        operations.is_some_and(|operations| operations.try_send(Operation::Change { change, done: None }).is_ok())
     }
 }
 

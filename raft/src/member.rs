@@ -8,7 +8,10 @@ use bytes::Bytes;
 use engine::Engine;
 use openraft::{Instant as _, async_runtime::watch::WatchReceiver, metrics::RaftMetrics};
 use proto::peer::peer_server::{Peer, PeerServer};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -215,7 +218,16 @@ impl<M: Machine> Raft<M> {
     /// # Errors
     /// With [`ProposeError::Unknown`] the command may be applied or not; with any other it is not and never will be.
     pub async fn propose(&self, command: Bytes) -> Result<M::Answer, ProposeError> {
-        let answer = self.0.commands.add(command)?;
+        self.propose_until(command, None).await
+    }
+
+    /// As [`Raft::propose`], for a caller who waits until then and no longer, and drops the future by itself: after that
+    /// the command is not packed, and is sent to no leader. It may be in a log by then, and be applied later.
+    ///
+    /// # Errors
+    /// As [`Raft::propose`].
+    pub async fn propose_until(&self, command: Bytes, until: Option<Instant>) -> Result<M::Answer, ProposeError> {
+        let answer = self.0.commands.add(command, until)?;
         answer.await.unwrap_or(Err(ProposeError::Unknown))
     }
 
@@ -285,6 +297,12 @@ impl<M: Machine> Raft<M> {
     /// The members as of the last entry applied here, in the order of their ids. Empty on a member that waits to be added.
     pub fn members(&self) -> Vec<Member> {
         self.0.roster.borrow().members()
+    }
+
+    /// Whether a change of voters is under way, as far as this member has heard: until it is complete, a quorum of those
+    /// before and one of those after it are needed.
+    pub fn is_changing_voters(&self) -> bool {
+        self.0.changes.metrics().membership_config.get_joint_config().len() > 1
     }
 
     /// How the other members are, in the order of their ids.
@@ -465,9 +483,13 @@ impl<M: Machine> Raft<M> {
         self.0.changes.metrics().membership_config.get_joint_config().clone()
     }
 
-    /// The disks that are known, this member's first.
-    pub(crate) fn known(&self) -> Vec<(u64, crate::codec::Known)> {
+    /// What is remembered of all members, this one first.
+    pub(crate) fn known(&self) -> Vec<(u64, crate::life::Known)> {
         self.0.acquaintances.all()
+    }
+
+    pub(crate) fn acquaintances(&self) -> &Acquaintances {
+        &self.0.acquaintances
     }
 
     /// The members that answered the last greeting.

@@ -19,6 +19,8 @@ mod refusal;
 mod service;
 pub(crate) mod wire;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::receive::Offer;
 pub use self::service::Sender;
 pub(crate) use self::{
     acquaintance::Acquaintances,

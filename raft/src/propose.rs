@@ -7,6 +7,8 @@
 //! - An entry is packed only when one of the places in flight is free, so that a busy disk makes entries larger.
 //! - An entry goes to the leader of one term. It is sent again only when it is certain that it was not appended, so that
 //!   no command is applied twice; a change of leaders costs its callers time, and nothing else.
+//! - What nobody waits for any more is not packed, and not sent: a caller says until when it waits. Each entry carries to its
+//!   leader when the first of its callers stops to wait, and is not appended after that.
 //! - Nobody waits longer than [`Config::patience`]: without a leader the callers are told so, and without an answer, that
 //!   the outcome is unknown.
 
@@ -42,7 +44,6 @@ use crate::{
 struct Queued<A> {
     command: Bytes,
     caller: Caller<A>,
-    since: Instant,
     /// The command's bytes of those that may wait.
     _room: OwnedSemaphorePermit,
 }
@@ -52,17 +53,24 @@ pub(crate) struct Queue<A> {
     commands: mpsc::Sender<Queued<A>>,
     room: Arc<Semaphore>,
     command_bytes_max: usize,
+    patience: Duration,
 }
 
 impl<A> Queue<A> {
-    /// Adds a command at the end, if there is room, and gives where its answer will come.
-    pub(crate) fn add(&self, command: Bytes) -> Result<oneshot::Receiver<Result<A, ProposeError>>, ProposeError> {
+    /// Adds a command at the end, if there is room, and gives where its answer will come. Its caller waits `until` then,
+    /// and no longer than all are patient.
+    pub(crate) fn add(
+        &self,
+        command: Bytes,
+        until: Option<Instant>,
+    ) -> Result<oneshot::Receiver<Result<A, ProposeError>>, ProposeError> {
         let too_large = ProposeError::TooLarge { bytes: command.len(), bytes_max: self.command_bytes_max };
         let bytes = u32::try_from(command.len()).ok().filter(|_| command.len() <= self.command_bytes_max);
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes.ok_or(too_large)?);
         let room = room.map_err(|_| ProposeError::Busy)?;
-        let (caller, answer) = oneshot::channel();
-        match self.commands.try_send(Queued { command, caller, since: Instant::now(), _room: room }) {
+        let patience = Instant::now() + self.patience;
+        let (caller, answer) = Caller::new(until.map_or(patience, |until| until.min(patience)));
+        match self.commands.try_send(Queued { command, caller, _room: room }) {
             Ok(()) => Ok(answer),
             Err(TrySendError::Full(_)) => Err(ProposeError::Busy),
             Err(TrySendError::Closed(_)) => Err(ProposeError::Stopped),
@@ -158,8 +166,9 @@ impl<A: Send + 'static> Packer<A> {
     ) -> (Queue<A>, Self) {
         let (commands, queue) = mpsc::channel(config.queue_commands_max);
         let room = Arc::new(Semaphore::new(config.queue_bytes_max));
-        let sender = Queue { commands, room, command_bytes_max: config.command_bytes_max };
         let limits = Limits::of(config);
+        let (command_bytes_max, patience) = (config.command_bytes_max, limits.patience);
+        let sender = Queue { commands, room, command_bytes_max, patience };
         let packer = Self {
             raft,
             queue,
@@ -234,7 +243,7 @@ impl<A: Send + 'static> Packer<A> {
             Whereabouts::Here => return self.put_off(sequence),
             Whereabouts::Over => return drop(self.packed.remove(&sequence)),
         }
-        match self.path.send(proposal) {
+        match self.path.send(proposal, || self.waiters.until(sequence)) {
             Sent::Away => {}
             Sent::Here => self.write(sequence, proposal.clone(), term).await,
             Sent::Not => self.refused(sequence, term),
@@ -295,7 +304,16 @@ impl<A: Send + 'static> Packer<A> {
 
     async fn send_again(&mut self) {
         for sequence in std::mem::take(&mut self.again) {
+            self.let_go(sequence);
             self.send(sequence).await;
+        }
+    }
+
+    /// Takes out of an entry, which no leader has, what nobody waits for any more.
+    fn let_go(&mut self, sequence: u64) {
+        let Some(wanted) = self.waiters.let_go(sequence, Instant::now()) else { return };
+        if let Some((proposal, _)) = self.packed.get_mut(&sequence) {
+            proposal.commands = wanted.into_iter().map(|position| proposal.commands[position].clone()).collect();
         }
     }
 
@@ -325,25 +343,26 @@ impl<A: Send + 'static> Packer<A> {
         let packed = &self.packed;
         self.again.retain(|sequence| packed.contains_key(sequence));
         if !self.path.is_open() {
-            self.refuse_queued_before(long_ago);
+            self.refuse_late();
         }
     }
 
-    /// Those who came since stay, in their order.
-    fn refuse_queued_before(&mut self, long_ago: Instant) {
+    /// Those who still wait stay, in their order.
+    fn refuse_late(&mut self) {
+        let now = Instant::now();
         while let Some(queued) = self.head.take().or_else(|| self.queue.try_recv().ok()) {
-            if queued.since >= long_ago {
+            if !queued.caller.is_late(now) {
                 self.head = Some(queued);
                 return;
             }
-            drop(queued.caller.send(Err(ProposeError::NoLeader)));
+            queued.caller.tell(Err(ProposeError::NoLeader));
         }
     }
 
     async fn drain(mut self) {
         self.queue.close();
         while let Some(queued) = self.head.take().or_else(|| self.queue.try_recv().ok()) {
-            drop(queued.caller.send(Err(ProposeError::Stopped)));
+            queued.caller.tell(Err(ProposeError::Stopped));
         }
         let slots = Arc::clone(&self.slots);
         let idle = tokio::time::timeout(self.limits.drain, slots.acquire_many(self.limits.places()));
@@ -379,9 +398,12 @@ async fn pack<A>(
         None => Some(queue.recv().await?),
     };
     let (mut commands, mut callers, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let now = Instant::now();
     while let Some(Queued { command, caller, .. }) = next.take() {
         // Nobody waits for it, and nothing was promised.
-        if !caller.is_closed() {
+        if caller.is_late(now) {
+            caller.tell(Err(ProposeError::Late));
+        } else {
             bytes += command.len();
             commands.push(command);
             callers.push(caller);

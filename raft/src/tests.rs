@@ -1,6 +1,7 @@
 //! The room as its users see it, on a small machine that keeps a journal of what it applied.
 
 mod cluster;
+mod copies;
 mod elections;
 mod images;
 pub(crate) mod journal;
@@ -14,7 +15,7 @@ mod restarts;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use engine::{Engine, Options};
+use engine::{Batch, Durability, Engine, Options, Space};
 
 use self::journal::{Collections, Journal};
 use crate::{Alone, ClusterId, Config, MemberId, Raft, RaftError, SPACES};
@@ -45,9 +46,33 @@ impl Disk {
         }
     }
 
+    /// All that is on it now, on another disk.
+    fn copy(&self) -> Self {
+        Self {
+            // What is applied is in the log; not the other way round, if somebody writes meanwhile.
+            state: copy(&self.state, journal::SPACES),
+            log: copy(&self.log, SPACES),
+            collections: Collections::default(),
+        }
+    }
+
     pub(crate) async fn start(&self, config: Config) -> Result<Raft<Journal>, RaftError> {
         Raft::start(config, self.log.clone(), Journal::new(self.state.clone()), Arc::new(Alone)).await
     }
+}
+
+fn copy(from: &Engine, spaces: &'static [Space]) -> Engine {
+    let (to, mut batch) = (Engine::in_memory(spaces), Batch::new());
+    for space in spaces {
+        let mut cursor = from.cursor(*space).unwrap();
+        cursor.seek(b"");
+        while let Some((key, value)) = cursor.entry() {
+            batch.put(*space, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            cursor.next();
+        }
+    }
+    to.write(batch, Durability::Synced).unwrap();
+    to
 }
 
 /// An election timeout that no test lives to see: whatever works with it does not wait for one.

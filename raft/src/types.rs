@@ -30,6 +30,10 @@ pub(crate) type SnapshotMeta = SnapshotMetaOf<Types>;
 pub(crate) type StoredMembership = StoredMembershipOf<Types>;
 pub(crate) type Vote = VoteOf<Types>;
 
+/// Terms, indexes and starts are counted one by one: what is above this was never counted. So who counts on need not fear
+/// that the numbers end.
+pub(crate) const COUNT_MAX: u64 = u64::MAX >> 1;
+
 /// The log id of `index` in `term`.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId { leader_id: openraft::vote::leader_id_std::CommittedLeaderId::new(term), index }
@@ -65,8 +69,9 @@ impl fmt::Debug for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) member: u64,
-    /// Counts the member's starts, so that an entry replayed after a restart finds no caller of today.
-    pub(crate) start: u64,
+    /// Of the member's start, so that an entry replayed after a restart, or proposed on a copy of its disk, finds no caller
+    /// of today.
+    pub(crate) session: u64,
     pub(crate) sequence: u64,
 }
 
@@ -87,8 +92,8 @@ impl Proposal {
 /// Commands may hold secrets: only their number is shown.
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tag { member, start, sequence } = self.tag;
-        write!(f, "{} commands of {member:x}.{start}.{sequence}", self.commands.len())
+        let Tag { member, session, sequence } = self.tag;
+        write!(f, "{} commands of {member:x}.{session:x}.{sequence}", self.commands.len())
     }
 }
 

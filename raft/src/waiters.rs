@@ -15,12 +15,45 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
 
 use crate::{ProposeError, types::Tag};
 
-/// Where one caller waits.
-pub(crate) type Caller<A> = oneshot::Sender<Result<A, ProposeError>>;
+/// Where one caller waits, and until when.
+pub(crate) struct Caller<A> {
+    answer: oneshot::Sender<Result<A, ProposeError>>,
+    until: Instant,
+}
+
+impl<A> Caller<A> {
+    /// A caller, and where the answer comes.
+    pub(crate) fn new(until: Instant) -> (Self, oneshot::Receiver<Result<A, ProposeError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { answer, until }, answered)
+    }
+
+    /// When it stops to wait.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Whether nobody waits any more, or has the time to.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.until <= now || self.is_gone()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    /// A caller that went away needs no answer.
+    pub(crate) fn tell(self, answer: Result<A, ProposeError>) {
+        drop(self.answer.send(answer));
+    }
+}
 
 /// The callers of one entry, in the order of its commands.
 pub(crate) struct Waiting<A> {
@@ -45,7 +78,7 @@ pub(crate) enum Whereabouts {
 /// All callers, by the sequence of their entry's tag.
 pub(crate) struct Waiters<A> {
     member: u64,
-    start: u64,
+    session: u64,
     entries: Mutex<BTreeMap<u64, Waiting<A>>>,
     /// Nothing is applied any more. Changed under the lock of the entries.
     is_over: AtomicBool,
@@ -57,14 +90,14 @@ pub(crate) struct Waiters<A> {
 
 impl<A> Waiters<A> {
     /// For entries proposed by this start of this member.
-    pub(crate) fn new(member: u64, start: u64) -> Self {
+    pub(crate) fn new(member: u64, session: u64) -> Self {
         let (entries, is_over) = (Mutex::default(), AtomicBool::new(false));
-        Self { member, start, entries, is_over, term: AtomicU64::new(0), lost: Notify::new() }
+        Self { member, session, entries, is_over, term: AtomicU64::new(0), lost: Notify::new() }
     }
 
     /// The tag of this member's entry number `sequence`.
     pub(crate) fn tag(&self, sequence: u64) -> Tag {
-        Tag { member: self.member, start: self.start, sequence }
+        Tag { member: self.member, session: self.session, sequence }
     }
 
     /// Remembers who waits for the entry; before it can be applied. Where nothing is applied any more they are told so.
@@ -82,7 +115,7 @@ impl<A> Waiters<A> {
     pub(crate) fn send(&self, sequence: u64, term: u64) -> Whereabouts {
         let mut entries = self.entries.lock();
         let Some(waiting) = entries.get_mut(&sequence) else { return Whereabouts::Over };
-        if waiting.callers.iter().all(oneshot::Sender::is_closed) {
+        if waiting.callers.iter().all(Caller::is_gone) {
             entries.remove(&sequence);
             return Whereabouts::Over;
         }
@@ -91,6 +124,35 @@ impl<A> Waiters<A> {
         }
         waiting.term = Some(term);
         Whereabouts::Away(term)
+    }
+
+    /// Lets those callers of an entry go whose time is over, if no leader has it in the log: tells them so, and gives the
+    /// positions of the commands that are still wanted.
+    pub(crate) fn let_go(&self, sequence: u64, now: Instant) -> Option<Vec<usize>> {
+        let mut entries = self.entries.lock();
+        let waiting = entries.get_mut(&sequence).filter(|waiting| waiting.term.is_none())?;
+        if !waiting.callers.iter().any(|caller| caller.is_late(now)) {
+            return None;
+        }
+        let (mut wanted, mut late) = (Vec::new(), Vec::new());
+        for (position, caller) in std::mem::take(&mut waiting.callers).into_iter().enumerate() {
+            if caller.is_late(now) {
+                late.push(caller);
+            } else {
+                wanted.push(position);
+                waiting.callers.push(caller);
+            }
+        }
+        drop(entries);
+        for caller in late {
+            caller.tell(Err(ProposeError::Late));
+        }
+        Some(wanted)
+    }
+
+    /// When the first caller of an entry stops to wait.
+    pub(crate) fn until(&self, sequence: u64) -> Option<Instant> {
+        self.entries.lock().get(&sequence)?.callers.iter().map(Caller::until).min()
     }
 
     /// The leader of `term` did not append the entry, and will not. `false` if that is not where it is any more: then it
@@ -129,13 +191,12 @@ impl<A> Waiters<A> {
 
     /// Hands out the answers of an applied entry.
     pub(crate) fn answer(&self, tag: Tag, answers: Vec<A>) {
-        if (tag.member, tag.start) != (self.member, self.start) {
+        if (tag.member, tag.session) != (self.member, self.session) {
             return;
         }
         let Some(Waiting { callers, slot, .. }) = self.entries.lock().remove(&tag.sequence) else { return };
         for (caller, answer) in callers.into_iter().zip(answers) {
-            // A caller that went away needs no answer.
-            drop(caller.send(Ok(answer)));
+            caller.tell(Ok(answer));
         }
         drop(slot);
     }
@@ -165,7 +226,7 @@ impl<A> Waiters<A> {
 fn refuse<A>(waiting: impl Iterator<Item = Waiting<A>>, error: &ProposeError) {
     for Waiting { callers, slot, .. } in waiting {
         for caller in callers {
-            drop(caller.send(Err(error.clone())));
+            caller.tell(Err(error.clone()));
         }
         drop(slot);
     }
@@ -173,14 +234,21 @@ fn refuse<A>(waiting: impl Iterator<Item = Waiting<A>>, error: &ProposeError) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use tokio::sync::Semaphore;
 
     use super::*;
 
     fn waiting(slots: &Arc<Semaphore>) -> (Waiting<u32>, Vec<oneshot::Receiver<Result<u32, ProposeError>>>) {
-        let (callers, answers) = (0..2).map(|_| oneshot::channel()).unzip();
+        waiting_until(slots, [Instant::now() + Duration::from_hours(1); 2])
+    }
+
+    fn waiting_until(
+        slots: &Arc<Semaphore>,
+        untils: [Instant; 2],
+    ) -> (Waiting<u32>, Vec<oneshot::Receiver<Result<u32, ProposeError>>>) {
+        let (callers, answers) = untils.into_iter().map(Caller::new).unzip();
         (Waiting { callers, slot: Arc::clone(slots).try_acquire_owned().unwrap(), term: None }, answers)
     }
 
@@ -189,7 +257,7 @@ mod tests {
         let (slots, waiters) = (Arc::new(Semaphore::new(3)), Waiters::new(7, 2));
         let (entry, mut answers) = waiting(&slots);
         waiters.add(1, entry);
-        let earlier = [Tag { member: 8, ..waiters.tag(1) }, Tag { start: 1, ..waiters.tag(1) }, waiters.tag(2)];
+        let earlier = [Tag { member: 8, ..waiters.tag(1) }, Tag { session: 1, ..waiters.tag(1) }, waiters.tag(2)];
         for tag in earlier {
             waiters.answer(tag, vec![0, 0]);
         }
@@ -242,6 +310,25 @@ mod tests {
         drop(answers);
         assert_eq!(waiters.send(1, 4), Whereabouts::Over);
         assert_eq!(slots.available_permits(), 1);
+    }
+
+    #[test]
+    fn who_has_no_time_left_is_let_go_while_no_leader_has_the_entry() {
+        let (slots, waiters) = (Arc::new(Semaphore::new(1)), Waiters::new(7, 2));
+        let now = Instant::now();
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
+        let (entry, mut answers) = waiting_until(&slots, [soon, later]);
+        waiters.add(1, entry);
+        assert_eq!((waiters.until(1), waiters.until(2)), (Some(soon), None));
+        assert_eq!(waiters.let_go(1, now), None);
+        assert_eq!(waiters.send(1, 4), Whereabouts::Away(4));
+        assert_eq!(waiters.let_go(1, soon), None, "a leader may have it in the log");
+        assert!(waiters.refused(1, 4));
+        assert_eq!(waiters.let_go(1, soon), Some(vec![1]));
+        assert_eq!(answers[0].try_recv().unwrap(), Err(ProposeError::Late));
+        assert_eq!((waiters.until(1), waiters.let_go(1, soon)), (Some(later), None));
+        waiters.answer(waiters.tag(1), vec![11]);
+        assert_eq!(answers[1].try_recv().unwrap(), Ok(11));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Config {
     pub store: store::Limits,
     /// An idle watch that asked for progress is told of it this often, and up to a tenth later. Default 10 min.
     pub watch_progress_interval: Duration,
+    /// The leader compares what all members have this often. Default never: it reads all keys.
+    pub corrupt_check_interval: Option<Duration>,
     /// Measure how long RPCs take, beside counting them. Default off.
     pub extensive_metrics: bool,
     /// Most watches on one stream. Default 100 000.
@@ -97,6 +99,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             store: store::Limits::default(),
             watch_progress_interval: Duration::from_mins(10),
+            corrupt_check_interval: None,
             extensive_metrics: false,
             watches_per_stream_max: 100_000,
         }

@@ -11,12 +11,15 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::etcdserverpb::ResponseHeader;
-use raft::{ClusterId, MemberId, Raft};
+use raft::{ChangeError, ClusterId, MemberId, ProposeError, Raft};
 use store::{
     Access, Actor, Alarm, AlarmChange, AlarmKind, Answer, AuthCommand, Command, Failure, Lessor, Range, RangeAnswer,
     Refusal, View,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SetOnce},
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use tracing::warn;
@@ -27,13 +30,18 @@ use crate::{
     auth::{Authenticator, Caller},
     clock::Clock,
     damage::Damage,
+    deadline::Deadline,
     kv::mismatched,
     machine::{self, Proposal, StateMachine},
     maintenance::change_alarm,
     metrics::{Calls, Metrics, Pending},
     peers::Links,
     space::Space,
-    status::{broken, failed, leader_changed, mesh_keys_are_reserved, not_agreed, not_confirmed, refused, timed_out},
+    status::{
+        broken, deadline_exceeded, failed, leader_changed, mesh_keys_are_reserved, not_agreed, not_confirmed, refused,
+        timed_out,
+    },
+    upgrade::NotAgreed,
 };
 
 /// Walks over many keys that may run at once, each on a thread that may block; more wait.
@@ -61,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) calls: Arc<Calls>,
+    /// Why the cluster does not let this member have its name, once it has said so.
+    pub(crate) misnamed: SetOnce<ChangeError>,
     /// The way to the other members.
     pub(crate) links: Links,
     long_reads: Semaphore,
@@ -95,6 +105,7 @@ impl Core {
             stop,
             metrics,
             calls,
+            misnamed: SetOnce::new(),
             links,
             long_reads,
         }
@@ -128,11 +139,13 @@ impl Core {
         let proposal = Proposal::store(command, &caller.actor());
         limits.size(&proposal.encoded()).map_err(|refusal| refused(&refusal))?;
         let pending = Pending::new(&self.metrics);
-        let answer = match timeout(self.request_timeout(), self.agree(proposal)).await {
-            Ok(answer) => answer.map_err(|error| not_agreed(&error)),
-            Err(_elapsed) => Err(timed_out()),
-        };
-        match answer.inspect_err(|_| pending.failed())? {
+        let until = caller.until();
+        let answer = self.in_time(until, self.agree(proposal, until)).await?.map_err(|error| match error {
+            NotAgreed::Raft(ProposeError::Late) if until.is_some() => deadline_exceeded(),
+            error => not_agreed(&error),
+        })?;
+        pending.answered();
+        match answer {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
             other => unreachable!("a store command is answered by {other:?}"),
         }
@@ -141,7 +154,7 @@ impl Core {
     /// Runs through the log what this member decided as the leader of a term; it counts in no later one.
     pub(crate) async fn propose_in_term(&self, command: &Command, term: u64) -> Result<Answer, Status> {
         let proposal = Proposal::store_in_term(command, &Actor::Trusted, term);
-        let answer = timeout(self.request_timeout(), self.agree(proposal)).await.map_err(|_elapsed| timed_out())?;
+        let answer = self.in_time(None, self.agree(proposal, None)).await?;
         match answer.map_err(|error| not_agreed(&error))? {
             machine::Answer::Store(outcome) => outcome.map_err(|refusal| refused(&refusal)),
             machine::Answer::TermIsOver => Err(leader_changed()),
@@ -152,7 +165,7 @@ impl Core {
     /// Runs a login through the log, and returns its place there: it is part of the token.
     pub(crate) async fn agree_on_login(&self, login: AuthCommand) -> Result<Result<u64, Refusal>, Status> {
         let proposal = Proposal::store(&Command::Auth(login), &Actor::Nobody);
-        let answer = timeout(self.request_timeout(), self.agree(proposal)).await.map_err(|_elapsed| timed_out())?;
+        let answer = self.in_time(None, self.agree(proposal, None)).await?;
         match answer.map_err(|error| not_agreed(&error))? {
             machine::Answer::Login { index } => Ok(Ok(index)),
             machine::Answer::Store(Err(refusal)) => Ok(Err(refusal)),
@@ -163,8 +176,20 @@ impl Core {
 
     /// Returns once this member's published state holds all that was acknowledged before the call.
     pub(crate) async fn confirm_read(&self) -> Result<(), Status> {
-        let barrier = timeout(self.request_timeout(), self.raft.read_barrier());
-        barrier.await.map_err(|_elapsed| timed_out())?.map_err(|error| not_confirmed(&error))
+        self.confirm_read_until(None).await
+    }
+
+    /// The same for a call that is dropped at its deadline, if it has one.
+    pub(crate) async fn confirm_read_until(&self, until: Option<Deadline>) -> Result<(), Status> {
+        self.in_time(until, self.raft.read_barrier()).await?.map_err(|error| not_confirmed(&error))
+    }
+
+    /// Waits no longer than the server lets a request. A call that is dropped before that needs no timer.
+    async fn in_time<T>(&self, until: Option<Deadline>, answer: impl Future<Output = T>) -> Result<T, Status> {
+        match until {
+            Some(Deadline(until)) if until <= Instant::now() + self.request_timeout() => Ok(answer.await),
+            Some(_) | None => timeout(self.request_timeout(), answer).await.map_err(|_elapsed| timed_out()),
+        }
     }
 
     /// Reads the published state: a single key at once, a walk where blocking hurts nobody.

@@ -17,8 +17,8 @@ use crate::ServerError;
 
 /// What to do about a member whose disk is damaged.
 const ADVICE: &str = "nothing was cut or skipped; the other members have all that was acknowledged: replace this member \
-    from them (`meshstore cluster replace`), or remove its data directory and let it join anew; \
-    if it is the only one, restore a snapshot (`meshstore snapshot restore`)";
+    from them: run `meshstore cluster replace` with its name on another one, and the line that it prints here, on an empty \
+    data directory; if it is the only one, restore a snapshot (`meshstore snapshot restore`)";
 
 /// What was found damaged first.
 #[derive(Debug)]

@@ -35,14 +35,14 @@ impl Kv for KvFace {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let actor = Caller::of(&request).actor();
+        let caller = Caller::of(&request);
         let request = request.into_inner();
         let serializable = request.serializable;
         let range = range_stream::checked(wire::range(request)?)?;
         if !serializable {
-            self.core.confirm_read().await?;
+            self.core.confirm_read_until(caller.until()).await?;
         }
-        Ok(Response::new(range_stream::start(&self.core, actor, range)))
+        Ok(Response::new(range_stream::start(&self.core, caller.actor(), range)))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -79,7 +79,7 @@ impl Kv for KvFace {
             Some(reads) => {
                 store::validate_read_only(&reads, &self.limits).map_err(|refusal| refused(&refusal))?;
                 if !serializable {
-                    self.core.confirm_read().await?;
+                    self.core.confirm_read_until(caller.until()).await?;
                 }
                 let actor = caller.actor();
                 let read = self.core.read(true, move |view| {
@@ -132,7 +132,7 @@ impl KvFace {
 
     /// What may be read now.
     async fn readable(&self, request: Request<pb::RangeRequest>) -> Result<(Actor, Range), Status> {
-        let actor = Caller::of(&request).actor();
+        let caller = Caller::of(&request);
         let request = request.into_inner();
         let serializable = request.serializable;
         let range = wire::range(request)?;
@@ -141,9 +141,9 @@ impl KvFace {
             return Err(not_for_learners());
         }
         if !serializable {
-            self.core.confirm_read().await?;
+            self.core.confirm_read_until(caller.until()).await?;
         }
-        Ok((actor, range))
+        Ok((caller.actor(), range))
     }
 
     fn ranged(&self, answer: RangeAnswer) -> pb::RangeResponse {

@@ -71,7 +71,14 @@ impl Lease for LeaseFace {
         let (answers, stream) = mpsc::channel(KEEP_ALIVE_QUEUE_MAX);
         let core = Arc::clone(&self.core);
         self.core.tasks.spawn(async move {
-            while let Some(Some(batch)) = core.stop.run_until_cancelled(requests.next()).await {
+            loop {
+                let batch = tokio::select! {
+                    batch = requests.next() => batch,
+                    // Nobody is told any more: the client has gone, or the call's time is over.
+                    () = answers.closed() => None,
+                    () = core.stop.cancelled() => None,
+                };
+                let Some(batch) = batch else { return };
                 let asked = batch.len();
                 let ids: Vec<i64> = batch.into_iter().map_while(|request| Some(request.ok()?.id)).collect();
                 let broken = ids.len() < asked;

@@ -9,12 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body::Frame;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tonic::{Status, body::Body};
 
-use crate::{core::Core, status::no_leader};
+use crate::{
+    core::Core,
+    status::{no_leader, trailers},
+};
 
 /// What such a client sets. Source: etcd `rpctypes.MetadataRequireLeaderKey`.
 const FIELD: &str = "hasleader";
@@ -63,10 +66,4 @@ impl http_body::Body for Led {
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
-}
-
-fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
-    let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers)?;
-    Ok(Frame::trailers(trailers))
 }

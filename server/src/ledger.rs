@@ -18,7 +18,7 @@ pub(crate) struct LedgerLog(pub(crate) Arc<Core>);
 #[tonic::async_trait]
 impl Log for LedgerLog {
     async fn propose(&self, command: LedgerCommand) -> Result<Outcome, LogError> {
-        match self.0.agree(Proposal::ledger(&command)).await {
+        match self.0.agree(Proposal::ledger(&command), None).await {
             Ok(Answer::Ledger(outcome)) => Ok(outcome),
             Ok(other) => unreachable!("a ledger command is answered by {other:?}"),
             Err(NotAgreed::Raft(ProposeError::Busy)) => Err(LogError::Busy),

@@ -13,10 +13,12 @@ mod auth;
 mod clock;
 mod cluster;
 mod compactor;
+mod compare;
 mod config;
 mod core;
 mod custody;
 mod damage;
+mod deadline;
 mod election;
 mod expiry;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -37,7 +37,7 @@ use crate::{
     auth::{AuthFace, Authenticator, Gates, KeyError, Side, SimpleTokens},
     clock::Clock,
     cluster::ClusterFace,
-    compactor,
+    compactor, compare,
     core::Core,
     custody::member_custody,
     damage,
@@ -270,11 +270,12 @@ impl Member {
         let expiry = tokio::spawn(expiry::run(Arc::clone(&core), core.stop.clone()));
         let settle = tokio::spawn(settle::run(Arc::clone(&core), core.stop.clone()));
         let compactor = tokio::spawn(compactor::run(Arc::clone(&core), core.stop.clone()));
+        let compare = tokio::spawn(compare::run(Arc::clone(&core), core.stop.clone()));
         let space = tokio::spawn(space::run(Arc::clone(&core), core.stop.clone()));
         let stop = core.stop.clone();
         let leaders = tokio::spawn(async move { metrics.watch_leaders(leadership, stop).await });
         let sweep = tokio::spawn(sweep(sweeper, core.stop.clone()));
-        let mut background = vec![publish, promote, upgrade, expiry, settle, compactor, space, sweep, leaders];
+        let mut background = vec![publish, promote, upgrade, expiry, settle, compactor, compare, space, sweep, leaders];
         if let Some(security) = security.clone() {
             let stop = core.stop.clone();
             let fresh = async move {
@@ -361,6 +362,11 @@ impl Member {
         Routes::new(self.core.raft.service()).add_service(PeersServer::new(PeersFace(Arc::clone(&self.core))))
     }
 
+    /// Whether a change of voters is under way, as far as this member has heard.
+    pub fn is_changing_voters(&self) -> bool {
+        self.core.raft.is_changing_voters()
+    }
+
     /// Makes the authority by which members know one another, unless there is one. It is used from the next start on.
     ///
     /// # Errors
@@ -396,6 +402,7 @@ impl Member {
         tokio::select! {
             error = self.core.raft.fatal() => damage::explained(error.into()),
             what = self.core.damage.found() => ServerError::Damaged(damage::advise(&what)),
+            error = self.core.misnamed.wait() => ServerError::Unpublished(error.clone()),
         }
     }
 

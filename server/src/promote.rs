@@ -43,6 +43,7 @@ async fn promote(core: &Core, learner: MemberId) {
             | ChangeError::InProgress
             | ChangeError::NotLearner(_)
             | ChangeError::NotFound(_)
+            | ChangeError::NameTaken { .. }
             | ChangeError::NoLeader
             | ChangeError::Unknown
             | ChangeError::WouldLoseQuorum

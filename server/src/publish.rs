@@ -2,7 +2,7 @@
 //!
 //! - The name and the clients' addresses are those that it was started with. Peer addresses are, too, when they are others
 //!   than at the last start; else those stay that an operator has moved it to.
-//! - It is told until the cluster knows it.
+//! - It is told until the cluster knows it. A member that would be called as another one is stops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +23,11 @@ pub(crate) async fn run(core: Arc<Core>, identity: Identity, stop: CancellationT
         loop {
             match once(&core, &identity).await {
                 Ok(()) => return,
+                Err(Some(error @ ChangeError::NameTaken { .. })) => {
+                    // It is set here alone, and once.
+                    let _set = core.misnamed.set(error);
+                    return;
+                }
                 Err(Some(error)) if !told => {
                     warn!(%error, "could not tell the cluster of this member, will try again");
                     told = true;

@@ -16,7 +16,9 @@ use tonic::{Extensions, Request, Status, metadata::MetadataMap};
 use types::{KeyRange, Revision};
 
 use crate::{
+    auth::Caller,
     core::Core,
+    deadline::Deadline,
     kv::KvFace,
     lease::LeaseFace,
     status::{failed, server_stopped, without_code},
@@ -49,9 +51,14 @@ pub(crate) struct Outcome {
 }
 
 impl Sessions {
-    /// Takes a request apart: what is asked, and a session of who asks.
+    /// Takes a request apart: what is asked, and a session of who asks. What a session does may outlive the call, to
+    /// clean up after it, and so has no deadline of the call's.
     pub(crate) fn open<T>(&self, request: Request<T>) -> (T, Session) {
-        let (metadata, extensions, message) = request.into_parts();
+        let (metadata, mut extensions, message) = request.into_parts();
+        extensions.remove::<Deadline>();
+        if let Some(caller) = extensions.get_mut::<Caller>() {
+            caller.forget_deadline();
+        }
         (message, Session { sessions: self.clone(), metadata, extensions })
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Source: etcd `api/v3rpc/rpctypes/error.go`.
 
-use raft::{ChangeError, ProposeError, ReadError};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use raft::{ChangeError, MemberId, ProposeError, ReadError};
 use store::{AuthRefusal, Failure, Refusal};
 use tonic::Status;
 use tracing::error;
@@ -103,6 +106,7 @@ fn not_proposed(error: &ProposeError) -> Status {
         ProposeError::NoLeader => no_leader(),
         ProposeError::Busy => Status::resource_exhausted("etcdserver: too many requests"),
         ProposeError::TooLarge { .. } => Status::invalid_argument("etcdserver: request is too large"),
+        ProposeError::Late => timed_out(),
         ProposeError::Unknown => {
             Status::unavailable("etcdserver: request timed out, possibly due to previous leader failure")
         }
@@ -132,6 +136,7 @@ pub(crate) fn not_changed(error: &ChangeError) -> Status {
         ChangeError::Unknown => timed_out(),
         ChangeError::InProgress => too_many_requests(),
         ChangeError::Exists(_) => Status::failed_precondition("etcdserver: member ID already exist"),
+        ChangeError::NameTaken { name, by } => name_taken(name, *by),
         ChangeError::NotFound(_) | ChangeError::Removed(_) => member_not_found(),
         ChangeError::NotLearner(_) => not_a_learner(),
         ChangeError::NotVoter(_) => bad_leader_transferee(),
@@ -142,6 +147,11 @@ pub(crate) fn not_changed(error: &ChangeError) -> Status {
         ChangeError::Invalid(reason) => Status::invalid_argument(format!("etcdserver: {reason}")),
         ChangeError::Stopped => server_stopped(),
     }
+}
+
+/// A member that would be called as another one is: etcd has no such error, since it lets both have the name.
+pub(crate) fn name_taken(name: &str, by: MemberId) -> Status {
+    Status::already_exists(ChangeError::NameTaken { name: name.to_owned(), by }.to_string())
 }
 
 /// Nobody leads, as far as this member knows.
@@ -185,6 +195,21 @@ pub(crate) fn too_many_at_once() -> Status {
 /// A request that waited longer than the server lets it.
 pub(crate) fn timed_out() -> Status {
     Status::unavailable("etcdserver: request timed out")
+}
+
+/// A call whose client waits no more. What it wrote may be written, or never.
+pub(crate) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+/// A client's time for a call that is none. Source: grpc-go `http2_server.go`.
+pub(crate) fn malformed_timeout(text: &[u8]) -> Status {
+    Status::internal(format!("malformed grpc-timeout: {:?}", String::from_utf8_lossy(text)))
+}
+
+/// The same where HTTP clients tell it. Source: grpc-gateway `annotateContext`.
+pub(crate) fn invalid_timeout(field: &HeaderValue) -> Status {
+    Status::invalid_argument(format!("invalid grpc-timeout: {}", String::from_utf8_lossy(field.as_bytes())))
 }
 
 /// A snapshot that cannot be written or sent: the data directory's disk is full, say.
@@ -309,6 +334,13 @@ pub(crate) fn tokens_are_only_verified() -> Status {
 /// The key does not sign.
 pub(crate) fn token_cannot_be_signed() -> Status {
     Status::unknown("auth: failed to sign a token")
+}
+
+/// How a stream ends with a status.
+pub(crate) fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 /// A status as text, where etcd has it so: its clients look for these very words in a watch's cancel reason.

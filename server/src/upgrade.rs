@@ -25,6 +25,7 @@ pub(crate) use face::UpgradeFace;
 use crate::{
     ETCD_API_VERSION,
     core::Core,
+    deadline::Deadline,
     machine::{self, ClusterCommand, Proposal},
 };
 
@@ -69,13 +70,17 @@ impl Core {
     }
 
     /// Has a command agreed on and applied, if every member can read it. All commands go by here but those that say that
-    /// they can.
-    pub(crate) async fn agree(&self, proposal: Proposal) -> Result<machine::Answer, NotAgreed> {
+    /// they can. `until`: when the call that it is for is dropped.
+    pub(crate) async fn agree(
+        &self,
+        proposal: Proposal,
+        until: Option<Deadline>,
+    ) -> Result<machine::Answer, NotAgreed> {
         let (needed, version) = (proposal.since(), self.version());
         if needed > version {
             return Err(TooEarly { needed, version, members: members(self) }.into());
         }
-        Ok(self.raft.propose(proposal.into_bytes()).await?)
+        Ok(self.raft.propose_until(proposal.into_bytes(), until.map(|until| until.0)).await?)
     }
 }
 
@@ -118,7 +123,13 @@ async fn raise(core: &Core, version: Release) {
     match timeout(core.request_timeout(), core.raft.propose(proposal.into_bytes())).await {
         Ok(Ok(_)) => info!(%version, "all members run this release: the cluster is at it"),
         // It is looked at again.
-        Ok(Err(ProposeError::NoLeader | ProposeError::Busy | ProposeError::Unknown | ProposeError::Stopped))
+        Ok(Err(
+            ProposeError::NoLeader
+            | ProposeError::Busy
+            | ProposeError::Unknown
+            | ProposeError::Late
+            | ProposeError::Stopped,
+        ))
         | Err(_) => {}
         Ok(Err(error)) => warn!(%version, %error, "cannot raise the cluster's version, will try again"),
     }

@@ -5,8 +5,11 @@ use std::time::Duration;
 const UNITS: [(&str, f64); 7] =
     [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
-/// Reads Go's form: numbers, each with its unit.
+/// Reads Go's form: numbers, each with its unit; only 0 needs none.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let malformed = || format!("{text:?} is not a duration such as 5s, 1m30s or 250ms");
     let mut rest = text;
     let mut total = 0.0;
@@ -42,6 +45,7 @@ mod tests {
     fn durations_are_written_as_in_go() {
         let cases = [
             ("5s", Some(5_000)),
+            ("0", Some(0)),
             ("1m30s", Some(90_000)),
             ("250ms", Some(250)),
             ("1.5h", Some(5_400_000)),

@@ -5,8 +5,9 @@ use super::{
     connection::Flags,
     failure::{Exit, Failure},
     output::{Format, Response, Shown},
-    signals,
+    range, signals,
 };
+use bytes::Bytes;
 use client::Get;
 use futures_util::StreamExt;
 use std::{io::Write, pin::pin, time::Duration};
@@ -22,10 +23,11 @@ const TTL: Duration = Duration::from_mins(1);
   meshstore elect --listen primary")]
 pub(crate) struct ElectArgs {
     /// Name of the election
-    name: String,
+    #[arg(value_parser = range::bytes())]
+    name: Bytes,
     /// What to tell all who listen when it is won
-    #[arg(required_unless_present = "listen", conflicts_with = "listen")]
-    proposal: Option<String>,
+    #[arg(required_unless_present = "listen", conflicts_with = "listen", value_parser = range::bytes())]
+    proposal: Option<Bytes>,
     /// Take no part
     #[arg(short, long)]
     listen: bool,
@@ -42,7 +44,7 @@ impl KeyVerb for ElectArgs {
         let session = session.without(&[Format::Table])?;
         signals::until_stopped(|stop| async move {
             match &self.proposal {
-                Some(proposal) => self.campaign(&session, proposal, stop).await,
+                Some(proposal) => self.campaign(&session, proposal.clone(), stop).await,
                 None => self.observe(&session, stop).await,
             }
         })
@@ -53,7 +55,7 @@ impl KeyVerb for ElectArgs {
 impl ElectArgs {
     async fn observe(&self, session: &Session, stop: CancellationToken) -> Result<(), Failure> {
         let client = session.client()?;
-        let mut leaders = pin!(client.observe(self.name.as_bytes()));
+        let mut leaders = pin!(client.observe(&self.name));
         while let Some(Some(leader)) = stop.run_until_cancelled(leaders.next()).await {
             session.print(&Response::Get(&leader?, Shown::KeyAndValue))?;
             std::io::stdout().flush()?;
@@ -61,9 +63,9 @@ impl ElectArgs {
         Ok(())
     }
 
-    async fn campaign(&self, session: &Session, proposal: &str, stop: CancellationToken) -> Result<(), Failure> {
+    async fn campaign(&self, session: &Session, proposal: Bytes, stop: CancellationToken) -> Result<(), Failure> {
         let mut member = session.client()?.session(TTL).await?;
-        let outcome = match stop.run_until_cancelled(member.campaign(&self.name, proposal.to_owned())).await {
+        let outcome = match stop.run_until_cancelled(member.campaign(&self.name, proposal)).await {
             None => Err(Failure::new(Exit::Error, "interrupted while waiting to be elected")),
             Some(Err(error)) => Err(error.into()),
             Some(Ok(leadership)) => lead(session, &mut member, leadership, stop).await,

@@ -2,6 +2,7 @@
 
 use super::failure::{Exit, Failure};
 use std::{
+    ffi::OsStr,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
 };
@@ -23,7 +24,7 @@ const SIGNALS: [(i32, &str); 11] = [
 ];
 
 /// Runs a command to its end. `command`: the program, then its arguments; not empty.
-pub(crate) async fn run(command: &[String], variables: &[(&str, String)]) -> Result<ExitStatus, Failure> {
+pub(crate) async fn run(command: &[String], variables: &[(&str, impl AsRef<OsStr>)]) -> Result<ExitStatus, Failure> {
     let (program, arguments) = command.split_first().ok_or_else(|| Failure::bad_args("no command to run is given"))?;
     let variables = variables.iter().map(|(name, value)| (name, value));
     let mut child = Command::new(program);

@@ -8,6 +8,7 @@ use super::{
     output::{Format, Response, Shown},
     range,
 };
+use bytes::Bytes;
 use client::{Delete, Get, Put, SortBy, SortOrder};
 use std::io::Read;
 use types::{LeaseId, Revision};
@@ -34,9 +35,11 @@ pub(crate) struct GetArgs {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of etcdctl's")]
 pub(crate) struct GetRequest {
     /// The key, or the first of a range
-    key: String,
+    #[arg(value_parser = range::bytes())]
+    key: Bytes,
     /// The end of the range, itself not in it
-    range_end: Option<String>,
+    #[arg(value_parser = range::bytes())]
+    range_end: Option<Bytes>,
     /// All keys that start with KEY
     #[arg(long)]
     prefix: bool,
@@ -49,6 +52,18 @@ pub(crate) struct GetRequest {
     /// The revision to read at; 0 is the latest
     #[arg(long, value_name = "REVISION", default_value_t = 0, allow_negative_numbers = true)]
     rev: i64,
+    /// Only keys that were created at this revision or later; 0 is all
+    #[arg(long, value_name = "REVISION", default_value_t = 0, allow_negative_numbers = true)]
+    min_create_rev: i64,
+    /// Only keys that were created at this revision or earlier; 0 is all
+    #[arg(long, value_name = "REVISION", default_value_t = 0, allow_negative_numbers = true)]
+    max_create_rev: i64,
+    /// Only keys that were last written at this revision or later; 0 is all
+    #[arg(long, value_name = "REVISION", default_value_t = 0, allow_negative_numbers = true)]
+    min_mod_rev: i64,
+    /// Only keys that were last written at this revision or earlier; 0 is all
+    #[arg(long, value_name = "REVISION", default_value_t = 0, allow_negative_numbers = true)]
+    max_mod_rev: i64,
     /// What to sort by
     #[arg(long, value_enum, ignore_case = true)]
     sort_by: Option<SortTarget>,
@@ -114,10 +129,14 @@ impl GetRequest {
             (None, None) => None,
             (by, order) => Some((by.unwrap_or(SortBy::Key), order.unwrap_or(SortOrder::Ascending))),
         };
-        let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)?;
+        let range = range::parse(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)?;
         Ok(Get {
             limit: (self.limit > 0).then(|| u32::try_from(self.limit).unwrap_or(u32::MAX)),
             revision: revision(self.rev)?,
+            min_create_revision: revision(self.min_create_rev)?,
+            max_create_revision: revision(self.max_create_rev)?,
+            min_mod_revision: revision(self.min_mod_rev)?,
+            max_mod_revision: revision(self.max_mod_rev)?,
             sort,
             serializable: self.consistency == Consistency::Serializable,
             keys_only: self.keys_only,
@@ -174,10 +193,11 @@ pub(crate) struct PutArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutRequest {
     /// The key
-    key: String,
+    #[arg(value_parser = range::bytes())]
+    key: Bytes,
     /// The value; standard input where it is left out
-    #[arg(allow_hyphen_values = true)]
-    value: Option<String>,
+    #[arg(allow_hyphen_values = true, value_parser = range::bytes())]
+    value: Option<Bytes>,
     /// The lease that the key is to live by, hexadecimal; 0 is none
     #[arg(long, value_name = "ID", default_value = "0", hide_default_value = true, value_parser = leased)]
     lease: Leased,
@@ -204,9 +224,9 @@ impl PutRequest {
     /// `missing` brings the value where it is neither given nor to be kept.
     pub(crate) fn read(self, missing: impl FnOnce() -> Result<Vec<u8>, Failure>) -> Result<Put, Failure> {
         let value = match self.value {
-            Some(value) => value.into_bytes(),
-            None if self.ignore_value => Vec::new(),
-            None => missing()?,
+            Some(value) => value,
+            None if self.ignore_value => Bytes::new(),
+            None => missing()?.into(),
         };
         Ok(Put {
             lease: self.lease.0,
@@ -258,9 +278,11 @@ pub(crate) struct DelArgs {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of etcdctl's")]
 pub(crate) struct DelRequest {
     /// The key, or the first of a range
-    key: String,
+    #[arg(value_parser = range::bytes())]
+    key: Bytes,
     /// The end of the range, itself not in it
-    range_end: Option<String>,
+    #[arg(value_parser = range::bytes())]
+    range_end: Option<Bytes>,
     /// All keys that start with KEY
     #[arg(long)]
     prefix: bool,
@@ -280,7 +302,7 @@ impl DelRequest {
         if self.range && self.range_end.is_none() {
             return Err(Failure::bad_args("`--range` needs the end of the range after the key"));
         }
-        let range = range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)?;
+        let range = range::parse(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)?;
         Ok(Delete { range, prev_kv: self.prev_kv })
     }
 }

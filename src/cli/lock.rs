@@ -6,10 +6,11 @@ use super::{
     exec,
     failure::{Exit, Failure},
     output::{Format, Response, Shown},
-    signals,
+    range, signals,
 };
+use bytes::Bytes;
 use client::{ClientError, Get, Lock};
-use std::time::Duration;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Holds a lock until Ctrl-C, or while a command runs, which knows it by `ETCD_LOCK_KEY` and `ETCD_LOCK_REV`.
@@ -23,7 +24,8 @@ use tokio_util::sync::CancellationToken;
   meshstore lock nightly --ttl 60 -- sh -c 'echo $ETCD_LOCK_KEY'")]
 pub(crate) struct LockArgs {
     /// Name of the lock
-    name: String,
+    #[arg(value_parser = range::bytes())]
+    name: Bytes,
     /// Command to run while it is held, with its arguments
     #[arg(trailing_var_arg = true)]
     command: Vec<String>,
@@ -79,8 +81,8 @@ impl LockArgs {
     }
 
     async fn run_command(&self, lock: Lock) -> Result<(), Failure> {
-        let key = String::from_utf8_lossy(lock.key()).into_owned();
-        let variables = [("ETCD_LOCK_KEY", key), ("ETCD_LOCK_REV", lock.revision().to_string())];
+        let key = OsStr::from_bytes(lock.key()).to_owned();
+        let variables = [("ETCD_LOCK_KEY", key), ("ETCD_LOCK_REV", lock.revision().to_string().into())];
         let status = exec::run(&self.command, &variables).await;
         let unlocked: Result<(), ClientError> = lock.unlock().await;
         let status = status?;

@@ -6,8 +6,9 @@ use super::{
     failure::{Exit, Failure},
     keys::revision,
     password::Secret,
-    signals,
+    range, signals,
 };
+use bytes::Bytes;
 use client::{ClientError, Mirror, Mirrored};
 use std::{
     io::{self, Write},
@@ -36,11 +37,11 @@ pub(crate) struct MirrorArgs {
     /// The other cluster's endpoint
     destination: String,
     /// Mirror keys that start with this
-    #[arg(long, default_value = "")]
-    prefix: String,
+    #[arg(long, default_value = "", value_parser = range::bytes())]
+    prefix: Bytes,
     /// What they start with at the destination instead [default: the same]
-    #[arg(long, conflicts_with = "no_dest_prefix")]
-    dest_prefix: Option<String>,
+    #[arg(long, conflicts_with = "no_dest_prefix", value_parser = range::bytes())]
+    dest_prefix: Option<Bytes>,
     /// Leave their prefix out at the destination
     #[arg(long)]
     no_dest_prefix: bool,
@@ -111,7 +112,7 @@ impl KeyVerb for MirrorArgs {
         let destination = self.to.resolve(&self.destination, &session.connection).await?.client()?;
         let destination_prefix = match &self.dest_prefix {
             Some(prefix) => prefix.clone(),
-            None if self.no_dest_prefix => String::new(),
+            None if self.no_dest_prefix => Bytes::new(),
             None => self.prefix.clone(),
         };
         let source = (session.client()?, self.prefix.clone());

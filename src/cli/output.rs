@@ -52,7 +52,7 @@ impl Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Printer {
     pub(crate) format: Format,
-    /// Keys and values in hexadecimal, in the format simple.
+    /// Keys and values in hexadecimal, in the format simple; the IDs of members, in the format json.
     pub(crate) hex: bool,
 }
 
@@ -133,7 +133,7 @@ impl Printer {
     pub(crate) fn print(self, response: &Response<'_>, out: &mut dyn io::Write) -> io::Result<()> {
         match self.format {
             Format::Simple => simple::print(response, self.hex, out),
-            Format::Json => json::print(response, out),
+            Format::Json => json::print(response, self.hex, out),
             Format::Fields => fields::print(response, out),
             Format::Table => table::print(response, out),
         }

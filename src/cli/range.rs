@@ -2,11 +2,16 @@
 
 use super::failure::{Exit, Failure};
 use bytes::Bytes;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use types::KeyRange;
 
+/// Reads an argument that is a key or a value: bytes, which need not be text.
+pub(crate) fn bytes() -> impl TypedValueParser<Value = Bytes> {
+    OsStringValueParser::new().map(|argument| Bytes::from(argument.into_encoded_bytes()))
+}
+
 /// Reads `KEY [RANGE_END] [--prefix | --from-key]`.
-pub(crate) fn parse(key: &str, end: Option<&str>, prefix: bool, from_key: bool) -> Result<KeyRange, Failure> {
-    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+pub(crate) fn parse(key: &Bytes, end: Option<&Bytes>, prefix: bool, from_key: bool) -> Result<KeyRange, Failure> {
     match (end, prefix, from_key) {
         (_, true, true) => {
             Err(Failure::bad_args("`--prefix` and `--from-key` cannot be set at the same time, choose one"))
@@ -14,15 +19,15 @@ pub(crate) fn parse(key: &str, end: Option<&str>, prefix: bool, from_key: bool) 
         (Some(_), true, _) | (Some(_), _, true) => {
             Err(Failure::bad_args("a range end goes with neither `--prefix` nor `--from-key`"))
         }
-        (None, true, false) => Ok(KeyRange::prefix(bytes(key))),
-        (None, false, true) => Ok(KeyRange::AtLeast(bytes(key))),
-        (Some(end), false, false) => Ok(KeyRange::from_wire(bytes(key), bytes(end))),
+        (None, true, false) => Ok(KeyRange::prefix(key.clone())),
+        (None, false, true) => Ok(KeyRange::AtLeast(key.clone())),
+        (Some(end), false, false) => Ok(KeyRange::from_wire(key.clone(), end.clone())),
         (None, false, false) if key.is_empty() => {
             // The server's words; there is no need to ask it.
             let failure = Failure::new(Exit::Error, "etcdserver: key is not provided");
             Err(failure.next("all keys are `\"\" --prefix`"))
         }
-        (None, false, false) => Ok(KeyRange::One(bytes(key))),
+        (None, false, false) => Ok(KeyRange::One(key.clone())),
     }
 }
 
@@ -46,7 +51,8 @@ mod tests {
         ];
         for (arguments, expected) in cases {
             let (key, end, prefix, from_key) = arguments;
-            assert_eq!(parse(key, end, prefix, from_key).ok(), expected, "{arguments:?}");
+            let (key, end): (Bytes, Option<Bytes>) = (key.into(), end.map(Bytes::from));
+            assert_eq!(parse(&key, end.as_ref(), prefix, from_key).ok(), expected, "{arguments:?}");
         }
     }
 }

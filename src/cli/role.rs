@@ -7,6 +7,7 @@ use super::{
     output::{Format, Response},
     range,
 };
+use bytes::Bytes;
 use client::{Permission, PermissionKind};
 use types::KeyRange;
 
@@ -81,9 +82,11 @@ pub(crate) enum Kind {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Keys {
     /// The key, or the first of a range
-    key: String,
+    #[arg(value_parser = range::bytes())]
+    key: Bytes,
     /// The end of the range, itself not in it
-    range_end: Option<String>,
+    #[arg(value_parser = range::bytes())]
+    range_end: Option<Bytes>,
     /// All keys that start with KEY
     #[arg(long)]
     prefix: bool,
@@ -94,7 +97,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     fn range(&self) -> Result<KeyRange, Failure> {
-        range::parse(&self.key, self.range_end.as_deref(), self.prefix, self.from_key)
+        range::parse(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)
     }
 }
 

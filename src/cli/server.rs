@@ -6,6 +6,7 @@
 mod absent;
 mod file;
 mod founding;
+mod gates;
 mod history;
 mod member;
 mod peers;
@@ -14,21 +15,26 @@ mod security;
 mod users;
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use absent::AbsentFlags;
 use founding::FoundingFlags;
+use gates::GateFlags;
 pub(crate) use member::MemberFlags;
 use peers::PeerFlags;
 use ports::PortFlags;
 use security::SecurityFlags;
 use server::{ServerError, TokenConfig};
 use tls::CredentialsError;
+use tracing::warn;
 use users::AuthFlags;
 
 use super::{
+    empty,
     failure::{Exit, Failure, chain},
     logging::Logging,
     named::NamedFiles,
@@ -70,6 +76,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     security: SecurityFlags,
     #[command(flatten)]
+    gates: GateFlags,
+    #[command(flatten)]
     absent: AbsentFlags,
     #[command(flatten)]
     logging: Logging,
@@ -80,14 +88,48 @@ fn variable(flag: &str) -> String {
     format!("ETCD_{}", flag.replace('-', "_").to_uppercase())
 }
 
+/// The name in etcd 3.5 of a flag that newer ones have without the word.
+fn experimental(flag: &str) -> String {
+    format!("experimental-{flag}")
+}
+
+/// The environment variable of such a flag: of its old name, if that alone is set.
+fn renamed_variable(flag: &str) -> String {
+    set_variable(flag, |name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn set_variable(flag: &str, is_set: impl Fn(&str) -> bool) -> String {
+    let (new, old) = (variable(flag), variable(&experimental(flag)));
+    if is_set(&old) && !is_set(&new) { old } else { new }
+}
+
+/// Variables of etcd's that no flag has; etcd tells them too.
+fn unknown_variables(set: impl Iterator<Item = String>) -> Vec<String> {
+    let command = <Args as clap::Args>::augment_args(clap::Command::new("server"));
+    let flags = command.get_arguments();
+    let names = flags.flat_map(|flag| flag.get_long().into_iter().chain(flag.get_all_aliases().into_iter().flatten()));
+    let known: BTreeSet<_> = names.map(variable).collect();
+    set.filter(|name| name.starts_with("ETCD_") && !known.contains(name)).collect()
+}
+
+/// A command line of `server` without the flags that are given empty.
+pub(crate) fn without_empty_flags(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let command = <Args as clap::Args>::augment_args(clap::Command::new("server"));
+    empty::without_empty_flags(&command, words)
+}
+
 impl Args {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let args = match &self.config_file {
-            Some(path) => file::read(path)?,
-            None => self,
+        let (args, unknown) = match &self.config_file {
+            Some(path) => (file::read(path)?, Vec::new()),
+            None => (self, unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))),
         };
         args.logging.start()?;
         memory::take_small_pages();
+        args.gates.tell();
+        for variable in &unknown {
+            warn!(variable, "no flag has this variable: it is ignored");
+        }
         let settings = args.resolve()?;
         let files = named_files(&settings);
         let failed = |error: anyhow::Error| {
@@ -150,6 +192,7 @@ fn named_files(settings: &Settings) -> NamedFiles {
         .and("--peer-cert-file", peers.map(|files| files.cert.as_path()))
         .and("--peer-key-file", peers.map(|files| files.key.as_path()))
         .and("--peer-trusted-ca-file", peers.map(|files| files.trusted_ca.as_path()))
+        .and("--peer-crl-file", peers.and_then(|files| files.crl.as_deref()))
         .and("--auth-token pub-key", tokens.and_then(|keys| keys.public_key.as_deref()))
         .and("--auth-token priv-key", tokens.and_then(|keys| keys.private_key.as_deref()))
 }

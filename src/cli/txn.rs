@@ -12,7 +12,11 @@ use super::{
 };
 use clap::Parser;
 use client::{Compare, Comparison, Op, Txn};
-use std::io::{BufRead, Write};
+use std::{
+    ffi::OsStr,
+    io::{BufRead, Write},
+    os::unix::ffi::OsStrExt,
+};
 use types::LeaseId;
 
 /// Compares, then does one list of requests or the other, at one revision. Read from standard input.
@@ -141,8 +145,7 @@ enum Request {
 fn request(line: &str) -> Result<Op, Failure> {
     let malformed = |reason: &str| invalid(format!("invalid txn request: {line}")).next(reason);
     let words = words::all(line).map_err(malformed)?;
-    let words: Option<Vec<_>> = words.iter().map(words::text).collect();
-    let words = words.ok_or_else(|| malformed("not UTF-8"))?;
+    let words = words.iter().map(|word| OsStr::from_bytes(word));
     let first_line = |error: clap::Error| malformed(error.to_string().lines().next().unwrap_or_default());
     match Request::try_parse_from(words).map_err(first_line)? {
         Request::Get(get) => Ok(Op::Get(get.read()?)),
@@ -206,6 +209,8 @@ mod tests {
 
     #[test]
     fn requests_are_read_as_verbs() {
+        let revision = types::Revision::new;
+        let filtered = Get { min_mod_revision: revision(3), max_create_revision: revision(4), ..Get::key("a") };
         let leased = client::Put { lease: LeaseId::new(0x1f), prev_kv: true, ..client::Put::new("a", "b") };
         let cases = [
             ("get a", Some(Op::get("a"))),
@@ -213,6 +218,8 @@ mod tests {
             ("put a b --lease 1f --prev-kv", Some(Op::Put(leased))),
             ("put a -1", Some(Op::put("a", "-1"))),
             ("put a \"\"", Some(Op::put("a", ""))),
+            (r#"put "\x00\xff" "\xfe""#, Some(Op::put(&b"\0\xff"[..], &b"\xfe"[..]))),
+            ("get a --min-mod-rev 3 --max-create-rev 4", Some(Op::Get(filtered))),
             ("put a", None),
             ("put a 'b", None),
             ("watch a", None),

@@ -11,9 +11,13 @@ use super::{
     output::{Format, Response, quoted},
     range,
 };
+use bytes::Bytes;
 use client::{ClientError, Event, Watch, WatchBatch, WatchOptions};
 use futures_util::StreamExt;
-use std::io::{self, Write};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+};
 use types::KeyRange;
 
 /// Prints what happens to keys, until Ctrl-C; runs a command for each event, if one follows `--`.
@@ -42,9 +46,11 @@ pub(crate) struct WatchArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Watched {
     /// The key, or the first of a range
-    key: Option<String>,
+    #[arg(value_parser = range::bytes())]
+    key: Option<Bytes>,
     /// The end of the range, itself not in it
-    range_end: Option<String>,
+    #[arg(value_parser = range::bytes())]
+    range_end: Option<Bytes>,
     /// All keys that start with KEY
     #[arg(long)]
     prefix: bool,
@@ -64,7 +70,8 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Lays the arguments over the environment; both at once is a mistake.
-    fn keys(&self, env: impl Fn(&str) -> Option<String>) -> Result<KeyRange, Failure> {
+    fn keys(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<KeyRange, Failure> {
+        let env = |name: &str| env(name).map(OsString::into_encoded_bytes).map(Bytes::from);
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let (key, end) = match (&self.key, env("ETCDCTL_WATCH_KEY")) {
             (Some(_), Some(_)) => {
@@ -80,11 +87,11 @@ impl Watched {
         if key.is_empty() && end.is_none() {
             return Ok(KeyRange::all());
         }
-        range::parse(&key, end.as_deref(), self.prefix, false)
+        range::parse(&key, end.as_ref(), self.prefix, false)
     }
 
     async fn open(&self, session: &Session) -> Result<Watch, Failure> {
-        let range = self.keys(|name| std::env::var(name).ok())?;
+        let range = self.keys(|name| std::env::var_os(name))?;
         let options = WatchOptions {
             start: revision(self.rev)?,
             prev_kv: self.prev_kv,
@@ -201,7 +208,7 @@ mod tests {
         ];
         for (words, variables, expected) in cases {
             let watched = Line::try_parse_from(["watch"].iter().chain(words)).unwrap().watched;
-            let env = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            let env = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
             assert_eq!(watched.keys(env).ok(), expected, "{words:?} {variables:?}");
         }
     }
@@ -209,7 +216,7 @@ mod tests {
     #[test]
     fn what_follows_two_dashes_is_a_command() {
         let watched = Line::try_parse_from(["watch", "a", "--rev", "3", "--", "sh", "-c", "x"]).unwrap().watched;
-        assert_eq!((watched.key.as_deref(), watched.rev), (Some("a"), 3));
+        assert_eq!((watched.key.as_deref(), watched.rev), (Some(&b"a"[..]), 3));
         assert_eq!(watched.command, ["sh", "-c", "x"]);
     }
 }

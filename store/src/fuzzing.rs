@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use types::{KeyRange, Revision};
 
 use crate::{
-    Command, Entry, Limits, Order, OrderBy, Range,
+    Command, Entry, Limits, Order, OrderBy, Range, Store,
     tests::{
         Rig,
         agreement::{Step, agrees},
@@ -72,6 +72,40 @@ fn ranges() -> [Range; 4] {
     ]
 }
 
+/// Applies the entries that `bytes` are, on behalf of whom they name: to one store in the batches that `bytes` say, to
+/// another each alone, which is opened anew now and then. They answer alike and hold the same. Before each entry are a byte
+/// for what is to happen before, and two for its length.
+///
+/// # Panics
+/// If not.
+pub fn entries(bytes: &[u8]) {
+    let (mut batched, mut alone) = (Rig::in_memory(), Rig::in_memory());
+    let mut batch: Vec<Entry> = Vec::new();
+    let mut rest = Bytes::copy_from_slice(bytes);
+    loop {
+        let next = (rest.remaining() >= 3).then(|| {
+            let (kind, length) = (rest.get_u8(), usize::from(rest.get_u16()));
+            (kind, rest.split_to(length.min(rest.len())))
+        });
+        if next.as_ref().is_none_or(|(kind, _)| kind & SAME_BATCH == 0) {
+            let answers: Vec<_> = batch.iter().flat_map(|entry| alone.apply_entries(vec![entry.clone()])).collect();
+            assert_eq!(batched.apply_entries(std::mem::take(&mut batch)), answers);
+        }
+        let Some((kind, encoded)) = next else { break };
+        if kind == REOPEN {
+            alone.reopen();
+        }
+        let entry = Entry::decode(&encoded).ok();
+        batch.extend(entry.filter(|entry| validate(&entry.command, &Limits::default()).is_ok()));
+    }
+    alone.reopen();
+    assert_eq!(batched.view().auth(), alone.view().auth());
+    assert_eq!((batched.view().leases(), batched.view().alarms()), (alone.view().leases(), alone.view().alarms()));
+    for &space in Store::SPACES {
+        assert_eq!(batched.rows(space), alone.rows(space), "{space:?}");
+    }
+}
+
 /// Reads `bytes` as a command of the log: it is an error, or a command that reads back from its own encoding and, if it
 /// is valid, can be applied.
 ///
@@ -87,10 +121,20 @@ pub fn encoded_command(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::vec, prelude::*, sample::Index};
+    use proptest::{
+        collection::vec,
+        prelude::*,
+        sample::{Index, select},
+    };
 
     use super::*;
-    use crate::tests::{properties::step, strategy::command};
+    use crate::{
+        Actor, AuthCommand, Kind, PasswordHash, Permission,
+        tests::{
+            properties::step,
+            strategy::{command, keys},
+        },
+    };
 
     fn encode(steps: Vec<Step>) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -124,7 +168,55 @@ mod tests {
         bytes
     }
 
+    /// Users and roles of few names.
+    fn auth() -> impl Strategy<Value = AuthCommand> {
+        let name = || select(["root", "a"].as_slice()).prop_map(str::to_owned);
+        let kind = select([Kind::Read, Kind::Write, Kind::ReadWrite].as_slice());
+        prop_oneof![
+            2 => Just(AuthCommand::Enable),
+            1 => Just(AuthCommand::Disable),
+            4 => name().prop_map(|name| AuthCommand::UserAdd { name, password: Some(PasswordHash::new("hash")) }),
+            1 => name().prop_map(|name| AuthCommand::UserDelete { name }),
+            4 => (name(), name()).prop_map(|(user, role)| AuthCommand::UserGrantRole { user, role }),
+            1 => (name(), name()).prop_map(|(user, role)| AuthCommand::UserRevokeRole { user, role }),
+            4 => name().prop_map(|name| AuthCommand::RoleAdd { name }),
+            1 => name().prop_map(|name| AuthCommand::RoleDelete { name }),
+            2 => (name(), kind, keys()).prop_map(|(role, kind, keys)| {
+                AuthCommand::RoleGrantPermission { role, permission: Permission { kind, keys } }
+            }),
+            1 => (name(), keys()).prop_map(|(role, keys)| AuthCommand::RoleRevokePermission { role, keys }),
+            1 => (name(), 0..9_u64).prop_map(|(user, checked_at)| {
+                AuthCommand::Authenticate { user, checked_at, token: Some([7; 32]) }
+            }),
+        ]
+    }
+
+    /// An entry, and what is to happen before it.
+    fn entry() -> impl Strategy<Value = Vec<u8>> {
+        let user = || (select(["root", "a"].as_slice()), 0..12_u64);
+        let actor = prop_oneof![
+            2 => Just(Actor::Trusted),
+            1 => Just(Actor::Nobody),
+            3 => user().prop_map(|(name, revision)| Actor::User { name: name.into(), revision }),
+        ];
+        let command = prop_oneof![command(), auth().prop_map(Command::Auth)];
+        let before = prop_oneof![1 => Just(REOPEN), 4 => Just(SETTLE), 4 => Just(SAME_BATCH)];
+        (before, actor, command).prop_map(|(before, actor, command)| {
+            let encoded = command.encode_as(&actor);
+            [&[before][..], &u16::try_from(encoded.len()).expect("short").to_be_bytes(), &encoded].concat()
+        })
+    }
+
     proptest! {
+        #[test]
+        fn entries_come_to_the_same_however_they_are_batched(entries in vec(entry(), 0..30), damage in damage()) {
+            let bytes = entries.concat();
+            super::entries(&bytes);
+            if !bytes.is_empty() {
+                super::entries(&damaged(bytes, damage));
+            }
+        }
+
         #[test]
         fn any_bytes_are_a_command_or_an_error(bytes in vec(any::<u8>(), 0..200)) {
             encoded_command(&bytes);

@@ -36,6 +36,7 @@ mod watch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "what fuzzes the store needs no more than its rig and its model"))]
 mod tests;
 
 pub use alarm::{Alarm, AlarmChange, AlarmKind};

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::harness::{Ability, pass_over};
+
 /// What a program prints, or why it failed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
@@ -12,7 +14,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Says why a machine can not do this.
-pub(crate) fn said<T>(outcome: Result<T, String>) -> Option<T> {
-    outcome.inspect_err(|error| eprintln!("passed over: {error}")).ok()
+/// What came of something that takes an ability. A machine that has it not is passed over.
+pub(crate) fn able<T>(ability: Ability, outcome: Result<T, String>) -> Option<T> {
+    outcome.inspect_err(|error| pass_over(ability, error)).ok()
 }

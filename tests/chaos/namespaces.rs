@@ -10,7 +10,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::machine::{run, said};
+use crate::{
+    harness::Ability,
+    machine::{able, run},
+};
 
 /// Bits of the network that the members share.
 const PREFIX: u8 = 24;
@@ -35,7 +38,7 @@ impl Namespaces {
         let (process, number) = (process::id(), BUILT.fetch_add(1, Ordering::Relaxed));
         let network = [10, 213, u8::try_from((process + number) % 250).unwrap()];
         let namespaces = Self { name: format!("net{number}p{process}"), members, network };
-        said(namespaces.connect()).map(|()| namespaces)
+        able(Ability::NAMESPACES, namespaces.connect()).map(|()| namespaces)
     }
 
     fn connect(&self) -> Result<(), String> {

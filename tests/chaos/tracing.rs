@@ -6,15 +6,15 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::eventually;
+use crate::{
+    harness::{Ability, eventually, pass_over},
+    machine::{able, run},
+};
 
 /// Whether strace is here; if not, that is said.
 pub(crate) fn has_strace() -> bool {
-    let found = Command::new("strace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if let Err(error) = &found {
-        eprintln!("passed over: strace: {error}; `scripts/setup.sh test` installs it");
-    }
-    found.is_ok()
+    let found = run("strace", &["--version"]).map_err(|error| format!("{error}; `scripts/setup.sh test` installs it"));
+    able(Ability::STRACE, found).is_some()
 }
 
 /// The command under which a program is killed when it syncs for the `n`th time. The program is this process's own child.
@@ -47,9 +47,9 @@ impl Syncs {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let tracing = Self(child);
         let traced = || async { is_traced(process).then_some(()) };
-        let attached = tokio::time::timeout(Duration::from_secs(10), eventually("strace attaches", traced)).await;
+        let attached = tokio::time::timeout(Duration::from_mins(1), eventually("strace attaches", traced)).await;
         if attached.is_err() {
-            eprintln!("passed over: strace cannot attach to a process here");
+            pass_over(Ability::STRACE, "it cannot attach to a process here");
         }
         attached.is_ok().then_some(tracing)
     }

@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::machine::{run, said};
+use crate::{
+    harness::Ability,
+    machine::{able, run},
+};
 
 /// A file system of its own, unmounted when dropped.
 pub(crate) struct Volume {
@@ -30,7 +33,7 @@ impl Volume {
     pub(crate) fn small(bytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = run("mount", &["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs", text(folder.path())]);
-        said(mounted).map(|_| Self { folder, kind: Kind::Small })
+        able(Ability::MOUNT, mounted).map(|_| Self { folder, kind: Kind::Small })
     }
 
     /// An ext4 whose power can be cut; `None` where there are no loop devices for us, which is said.
@@ -39,10 +42,10 @@ impl Volume {
         let (image, mount) = (folder.path().join("image"), folder.path().join("mounted"));
         File::create(&image).unwrap().set_len(EXT4_BYTES).unwrap();
         std::fs::create_dir(&mount).unwrap();
-        let device = said(run("losetup", &["--find", "--show", text(&image)]))?;
+        let device = able(Ability::LOOP, run("losetup", &["--find", "--show", text(&image)]))?;
         let made = run("mkfs.ext4", &["-q", &device]).and_then(|_| run("mount", &[&device, text(&mount)]));
         let volume = Self { folder, kind: Kind::Ext4 { device } };
-        said(made).map(|_| volume)
+        able(Ability::LOOP, made).map(|_| volume)
     }
 
     /// Where it is mounted.

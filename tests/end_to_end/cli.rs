@@ -5,7 +5,10 @@
 
 use std::{
     env,
+    ffi::OsStr,
+    fmt::Debug,
     io::{BufRead, BufReader, Write},
+    os::unix::ffi::OsStrExt,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -68,7 +71,7 @@ impl Pair {
     }
 
     #[track_caller]
-    fn compare(&self, alike: Alike, arguments: &[&str], input: &str) {
+    fn compare(&self, alike: Alike, arguments: &[impl AsRef<OsStr> + Debug], input: &str) {
         let (mut theirs, mut ours) =
             (run(self.theirs().args(arguments), input), run(self.own().args(arguments), input));
         theirs.out = theirs.out.replace(&self.etcd.endpoint(), &self.ours.endpoint());
@@ -118,6 +121,23 @@ fn run(command: &mut Command, input: &str) -> Printed {
 }
 
 #[tokio::test]
+async fn keys_and_values_need_not_be_text() {
+    let pair = Pair::start().await;
+    let lines: [&[&[u8]]; 6] = [
+        &[b"put", b"a\xff", b"\x01\xff\xfe"],
+        &[b"get", b"a\xff", b"-w", b"json"],
+        &[b"get", b"a\xfe", b"b\xff", b"--hex"],
+        &[b"get", b"--prefix", b"a\xff", b"-w", b"fields"],
+        &[b"del", b"a\xff", b"--prev-kv", b"--hex"],
+        &[b"get", b"a\xff"],
+    ];
+    for line in lines {
+        let arguments: Vec<_> = line.iter().map(|word| OsStr::from_bytes(word)).collect();
+        pair.compare(Alike::All, &arguments, "");
+    }
+}
+
+#[tokio::test]
 async fn keys_are_written_read_and_deleted_alike() {
     let pair = Pair::start().await;
     pair.same(&[
@@ -162,6 +182,7 @@ async fn keys_are_written_read_and_deleted_alike() {
         "compaction 3",
         "compaction 3",
         "compaction 1000",
+        "compact 1000",
         "compaction --physical 5",
         "get --rev 2 a",
         "--write-out=json get b",

@@ -1,4 +1,6 @@
-//! What programs in Python do with their clients of etcd: `clients/` holds them.
+//! What programs do with their clients of etcd: `clients/` holds those in Python, and the one in Rust.
+
+mod in_rust;
 
 use std::{env, path::PathBuf, process::Command};
 

@@ -3,9 +3,13 @@
 mod abandoned;
 mod book;
 mod caught_up;
+mod compared;
+mod copied;
+mod deadlines;
 mod formed;
 mod grown;
 mod load;
+mod rebuilt;
 mod refused;
 mod restarted;
 mod upgraded;

@@ -7,13 +7,13 @@ use std::{
 
 use client::{Client, Config, Get, Put};
 
-use crate::harness::{Server, eventually};
+use crate::harness::{Ability, Server, eventually, pass_over};
 
 /// Makes every sync of a process fail from now on, until this is dropped.
 struct FailingSyncs(Child);
 
 impl FailingSyncs {
-    /// `None` where the machine has no strace, or does not let it attach: that is said, and the test passes over.
+    /// `None` where the machine has no strace, or does not let it attach, which is said.
     async fn of(process: u32) -> Option<Self> {
         let mut command = Command::new("strace");
         command.args(["-f", "-q", "-e", "trace=fdatasync,fsync,sync_file_range"]);
@@ -25,12 +25,12 @@ impl FailingSyncs {
                 let mut attached = Box::pin(eventually("strace attaches", traced));
                 let waited = tokio::time::timeout(Duration::from_secs(10), &mut attached).await;
                 if waited.is_err() {
-                    eprintln!("skipped: strace cannot attach to a process here");
+                    pass_over(Ability::STRACE, "it cannot attach to a process here");
                 }
                 waited.is_ok().then_some(tracing)
             }
             Err(error) => {
-                eprintln!("skipped: strace: {error}; `scripts/setup.sh test` installs it");
+                pass_over(Ability::STRACE, &format!("{error}; `scripts/setup.sh test` installs it"));
                 None
             }
         }

@@ -79,7 +79,18 @@ impl Member {
         self.flags.push(format!("--listen-peer-urls=https://{address}"));
     }
 
+    /// It is started with this name from now on.
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.flags.retain(|flag| !flag.starts_with("--name="));
+        self.flags.push(format!("--name={name}"));
+    }
+
     /// Its process, if that was started and nobody has ended it.
+    /// Another flag, from its next start on.
+    pub(crate) fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+    }
+
     pub(crate) fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }

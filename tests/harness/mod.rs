@@ -1,5 +1,6 @@
 //! Starting and killing real processes; shared by the test programs, each of which uses a part.
 
+mod ability;
 pub(crate) mod certificates;
 mod cluster;
 mod mesh;
@@ -17,7 +18,12 @@ use std::{
 };
 
 pub(crate) use self::{
-    certificates::peer_certificates, cluster::Cluster, mesh::Mesh, process::Process, server::Server,
+    ability::{Ability, pass_over},
+    certificates::peer_certificates,
+    cluster::Cluster,
+    mesh::Mesh,
+    process::Process,
+    server::Server,
 };
 
 /// Longest wait for a condition.

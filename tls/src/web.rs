@@ -36,7 +36,7 @@ use rustls::{
 use tracing::{info, warn};
 
 use self::trusted::Trusted;
-use crate::{CredentialsError, Policy, config, pem, svid};
+use crate::{CredentialsError, Policy, config, peer, pem, svid};
 
 /// How often, at most, the files are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,12 +54,14 @@ pub struct ServerFiles {
     pub client_crl: Option<PathBuf>,
     /// Host names or addresses, one of which a client's certificate must bear; empty: any may be borne.
     pub client_hosts: Vec<String>,
+    /// Common names, one of which a client's certificate must have; empty: any.
+    pub client_names: Vec<String>,
 }
 
 impl ServerFiles {
     /// Any client is served that speaks TLS.
     pub fn new(cert: PathBuf, key: PathBuf) -> Self {
-        Self { cert, key, client_ca: None, client_crl: None, client_hosts: Vec::new() }
+        Self { cert, key, client_ca: None, client_crl: None, client_hosts: Vec::new(), client_names: Vec::new() }
     }
 }
 
@@ -317,6 +319,12 @@ impl Clients {
         Err(CertificateError::NotValidForName.into())
     }
 
+    fn check_name(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        let names = &self.loaded.files.client_names;
+        let has_one = || peer::common_name(std::slice::from_ref(leaf)).is_some_and(|name| names.contains(&name));
+        if names.is_empty() || has_one() { Ok(()) } else { Err(CertificateError::NotValidForName.into()) }
+    }
+
     fn current(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         let clients = self.loaded.current.load().clients.clone();
         clients.ok_or_else(|| Error::General("no client authority is loaded".to_owned()))
@@ -336,6 +344,7 @@ impl ClientCertVerifier for Clients {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.current()?.verify_client_cert(leaf, intermediates, now)?;
         self.check_host(leaf)?;
+        self.check_name(leaf)?;
         Ok(verified)
     }
 

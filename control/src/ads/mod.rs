@@ -26,6 +26,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{compile::Compiled, peer};
 
 pub(crate) use registry::{ProxyStatus, Registry};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use session::fuzzing::discovery;
 pub(crate) use session::{Progress, Protocol};
 
 /// The aggregated discovery service. Source: Envoy's xDS protocol, v3.

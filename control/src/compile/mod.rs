@@ -19,7 +19,7 @@ mod listener;
 mod names;
 mod outbound;
 mod policy;
-mod proxy;
+pub(crate) mod proxy;
 mod resource;
 mod retry;
 mod route;

@@ -33,6 +33,9 @@ pub(super) const HEADER_BYTES: usize = 64;
 const SUMMED_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"meshjrn1";
 const EXTENSION: &str = "journal";
+/// Segments and frames are counted one by one from 1: a number above this was never given. So who counts on need not fear
+/// that the numbers end.
+const COUNT_MAX: u64 = u64::MAX >> 1;
 /// A segment that has no name yet.
 const UNNAMED: &str = "next";
 const SECTOR_BYTES: usize = 512;
@@ -108,6 +111,9 @@ impl Segment {
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error(&path))?;
         let bytes = fs::read(&path).map_err(io_error(&path))?;
         let Some((first, salt)) = header(&bytes, number) else { return Err(damaged(&path, "it has no header")) };
+        if number.max(first) > COUNT_MAX {
+            return Err(damaged(&path, "its header has a number to which nothing counts"));
+        }
         let reading = Reading { path: path.clone(), bytes, salt, at: HEADER_BYTES };
         Ok((Self { path, file, number, first, salt }, reading))
     }
@@ -161,6 +167,13 @@ fn path_of(dir: &Path, number: u64) -> PathBuf {
 
 fn damaged(path: &Path, what: impl AsRef<str>) -> EngineError {
     EngineError::Damaged(format!("{}: {}", path.display(), what.as_ref()))
+}
+
+/// Gives a segment's header a checksum that is right.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn seal(content: &mut [u8]) {
+    let sum = crc32c::crc32c(&content[..SUMMED_BYTES]);
+    content[SUMMED_BYTES..SUMMED_BYTES + 4].copy_from_slice(&sum.to_le_bytes());
 }
 
 /// The first sequence and the salt.

@@ -215,6 +215,19 @@ fn a_segment_that_is_missing_is_noticed_unless_it_is_the_oldest() {
 }
 
 #[test]
+fn a_segment_that_claims_a_number_to_which_nothing_counts_is_damaged() {
+    for (number, first) in [(1, u64::MAX), (1, u64::MAX - 1), (u64::MAX, 1)] {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let segment = Segment::create(dir.path(), number, first).expect("a fresh folder");
+        let (mut frame, row) = (Vec::new(), Write::Put(LOG, vec![0; 8].into(), vec![b'v'; 5_000].into()));
+        frame::encode(&mut frame, segment.salt(), first, &[row]).expect("small");
+        segment.write(&frame, segment::HEADER_BYTES as u64).expect("written");
+        let written = open(dir.path()).map(|journal| put(&journal, LOG, 1, b"v"));
+        assert!(written.as_ref().is_err_and(EngineError::is_damage), "{number} {first}: {written:?}");
+    }
+}
+
+#[test]
 fn a_folder_of_another_engine_is_left_alone() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     drop(crate::Engine::open(dir.path(), &[LOG], &crate::Options::default()).expect("a fresh folder"));

@@ -96,6 +96,21 @@ pub struct IntroduceResponse {
     #[prost(uint64, tag = "3")]
     pub member_id: u64,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashRequest {
+    /// Up to this revision.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashResponse {
+    /// As etcd's HashKV has it.
+    #[prost(uint32, tag = "1")]
+    pub hash: u32,
+    /// Below it there is no history; what etcd says where there is all.
+    #[prost(int64, tag = "2")]
+    pub compact_revision: i64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
     #[prost(int64, repeated, tag = "1")]
@@ -610,6 +625,28 @@ pub mod peers_client {
                 .insert(GrpcMethod::new("meshstore.member.v1.Peers", "Introduce"));
             self.inner.unary(req, path, codec).await
         }
+        /// Hashes the asked member's keys and their history. For the leader, who compares.
+        pub async fn hash(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HashRequest>,
+        ) -> std::result::Result<tonic::Response<super::HashResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meshstore.member.v1.Peers/Hash",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meshstore.member.v1.Peers", "Hash"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The rest is for the leader alone; another member answers FAILED_PRECONDITION.
         ///
         /// Renews leases that the asking member has found its caller may renew.
@@ -682,6 +719,11 @@ pub mod peers_server {
             tonic::Response<super::IntroduceResponse>,
             tonic::Status,
         >;
+        /// Hashes the asked member's keys and their history. For the leader, who compares.
+        async fn hash(
+            &self,
+            request: tonic::Request<super::HashRequest>,
+        ) -> std::result::Result<tonic::Response<super::HashResponse>, tonic::Status>;
         /// The rest is for the leader alone; another member answers FAILED_PRECONDITION.
         ///
         /// Renews leases that the asking member has found its caller may renew.
@@ -803,6 +845,49 @@ pub mod peers_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = IntroduceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meshstore.member.v1.Peers/Hash" => {
+                    #[allow(non_camel_case_types)]
+                    struct HashSvc<T: Peers>(pub Arc<T>);
+                    impl<T: Peers> tonic::server::UnaryService<super::HashRequest>
+                    for HashSvc<T> {
+                        type Response = super::HashResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HashRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::hash(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HashSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

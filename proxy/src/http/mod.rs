@@ -15,7 +15,7 @@ mod exchange;
 mod handler;
 mod headers;
 mod layers;
-mod normalize;
+pub(crate) mod normalize;
 mod replay;
 mod reply;
 mod report;

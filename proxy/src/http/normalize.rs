@@ -63,6 +63,10 @@ pub(crate) fn normalize(parts: &mut Parts, rules: Rules) -> Result<(), Malformed
         Some(query) => format!("{path}?{query}"),
         None => path.into_owned(),
     };
+    // What was not escaped before may have become longer by it.
+    if target.len() > rules.uri_bytes_max {
+        return Err(Malformed::TooLong);
+    }
     let target = PathAndQuery::try_from(target).map_err(|_| Malformed::Target)?;
     parts.uri = Uri::from(target);
     Ok(())
@@ -154,8 +158,6 @@ fn decode(path: &[u8], rules: Rules) -> Result<String, Malformed> {
                 at += 2;
                 match escaped {
                     0..=0x1f | 0x7f => return Err(Malformed::Escape),
-                    // What is left would be an escape again to a reader that decodes twice.
-                    b'%' if escape(path, at).is_ok() => return Err(Malformed::Escape),
                     b'/' | b'\\' if !rules.keep_escaped_slashes => return Err(Malformed::EscapedSlash),
                     byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => text.push(char::from(byte)),
                     byte => push_escape(&mut text, byte),
@@ -167,7 +169,13 @@ fn decode(path: &[u8], rules: Rules) -> Result<String, Malformed> {
             byte => text.push(char::from(byte)),
         }
     }
-    Ok(text)
+    if is_escaped_twice(text.as_bytes()) { Err(Malformed::Escape) } else { Ok(text) }
+}
+
+/// Whether what was decoded would be an escape again to a reader that decodes twice. Both of its digits may have been
+/// escaped themselves, so only what has been decoded shows it.
+fn is_escaped_twice(decoded: &[u8]) -> bool {
+    (0..decoded.len()).any(|at| decoded[at..].starts_with(b"%25") && escape(decoded, at + 3).is_ok())
 }
 
 fn push_escape(text: &mut String, byte: u8) {
@@ -257,11 +265,15 @@ mod tests {
             ("/%", Malformed::Escape),
             ("/%g1", Malformed::Escape),
             ("/%252e%252e/", Malformed::Escape),
+            ("/%25%32%65%25%32e/", Malformed::Escape),
+            ("/%25%34%31", Malformed::Escape),
             ("/a%2fb", Malformed::EscapedSlash),
             ("/a%5Cb", Malformed::EscapedSlash),
         ] {
             assert_eq!(run(Request::get(target).header(HOST, "h")), Err(expected), "{target}");
         }
+        let longer = format!("/{}", "ä".repeat(2_000));
+        assert_eq!(run(Request::get(longer).header(HOST, "h")), Err(Malformed::TooLong));
         let mut parts = Request::get("/a%2fb").header(HOST, "h").body(()).expect("a request").into_parts().0;
         assert_eq!(normalize(&mut parts, Rules { keep_escaped_slashes: true, ..RULES }), Ok(()));
         assert_eq!(parts.uri.path(), "/a%2Fb");
@@ -295,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normalizing_twice_changes_nothing(path in "/([a-zA-Z0-9/.;%_~-]|%[0-9a-fA-F]{2}){0,40}", host in "[A-Za-z0-9.-]{1,20}(:[0-9]{1,5})?") {
+        fn normalizing_twice_changes_nothing(path in "/([a-zA-Z0-9/.;%_~-]|%25|%3[0-9]|%[0-9a-fA-F]{2}){0,40}", host in "[A-Za-z0-9.-]{1,20}(:[0-9]{1,5})?") {
             let Ok(request) = Request::get(&path).header(HOST, host).body(()) else { return Ok(()) };
             let (mut parts, ()) = request.into_parts();
             if normalize(&mut parts, RULES).is_ok() {

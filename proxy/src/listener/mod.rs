@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{DownstreamTls, ListenerConfig},
-    worker::{Shared, Workers},
+    worker::{Shared, Worker, Workers},
 };
 
 /// Connections that the kernel holds for a worker that is busy.
@@ -103,13 +103,18 @@ impl Listeners {
         // Shared ports hide conflicts: another process of the same user would get a share of the connections. So the
         // port is first taken alone.
         drop(std::net::TcpListener::bind(config.address)?);
-        let sockets: Vec<_> = workers.all.iter().map(|_| reuse_port(config.address)).collect::<io::Result<_>>()?;
+        let listen = |worker: &Worker| {
+            let _on_it = worker.runtime.enter();
+            reuse_port(config.address)?.listen(BACKLOG)
+        };
+        // All of them listen before anybody is told that the proxy is ready.
+        let listeners: Vec<_> = workers.all.iter().map(listen).collect::<io::Result<_>>()?;
         let live = Live {
             address: config.address,
             current: Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), &self.shared))),
             stop: CancellationToken::new(),
         };
-        for (index, (worker, socket)) in workers.all.iter().zip(sockets).enumerate() {
+        for (index, (worker, listener)) in workers.all.iter().zip(listeners).enumerate() {
             let accept = accept::Accept {
                 shared: self.shared.clone(),
                 worker: index,
@@ -117,12 +122,7 @@ impl Listeners {
                 connections: worker.connections.clone(),
             };
             let stop = live.stop.clone();
-            worker.runtime.spawn(async move {
-                match socket.listen(BACKLOG) {
-                    Ok(listener) => accept.run(listener, stop).await,
-                    Err(error) => tracing::error!(%error, "cannot listen"),
-                }
-            });
+            worker.runtime.spawn(accept.run(listener, stop));
         }
         Ok(live)
     }
@@ -153,7 +153,7 @@ impl Drop for Listeners {
     }
 }
 
-/// A socket bound to a port that other workers share. It listens once it is on its worker's runtime.
+/// A socket bound to a port that other workers share.
 fn reuse_port(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

@@ -4,6 +4,8 @@
 //! - Round robin follows a schedule in which each endpoint stands as often as its weight says, spread evenly.
 
 use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -140,19 +142,55 @@ fn busy(slot: &Slot) -> u32 {
 
 /// Smooth weighted round robin, unrolled: an index stands as often as its weight, as far apart as possible.
 fn schedule(weights: &[u64]) -> Vec<u32> {
+    let weights = scaled(weights);
+    let total: i64 = weights.iter().sum();
+    let mut turns = turns(&weights);
+    let next = |_| {
+        for turn in &mut turns {
+            turn.credit += turn.weight;
+        }
+        let chosen = turns.iter_mut().max_by_key(|turn| (turn.credit, Reverse(turn.slots[turn.next])))?;
+        Some(chosen.take(total))
+    };
+    (0..total).filter_map(next).collect()
+}
+
+/// In their lowest terms, and their sum no more than the longest schedule, unless there are more slots.
+fn scaled(weights: &[u64]) -> Vec<i64> {
     let divisor = weights.iter().copied().fold(0, gcd).max(1);
     let total: u64 = weights.iter().sum::<u64>() / divisor;
     let scale = |weight: &u64| (weight / divisor * SCHEDULE_MAX.min(total) / total.max(1)).max(1);
-    let weights: Vec<i64> = weights.iter().map(|weight| i64::try_from(scale(weight)).unwrap_or(1)).collect();
-    let total: i64 = weights.iter().sum();
-    let mut credit = vec![0_i64; weights.len()];
-    let mut next = || {
-        credit.iter_mut().zip(&weights).for_each(|(credit, weight)| *credit += weight);
-        let chosen = (0..credit.len()).max_by_key(|at| (credit[*at], std::cmp::Reverse(*at))).unwrap_or(0);
-        credit[chosen] -= total;
-        u32::try_from(chosen).unwrap_or(u32::MAX)
-    };
-    (0..total).map(|_| next()).collect()
+    weights.iter().map(|weight| i64::try_from(scale(weight)).unwrap_or(1)).collect()
+}
+
+/// Slots of the same weight. They take turns in their order: only whose turn it is must be compared with others, which keeps
+/// the work far below slots by places.
+struct Turn {
+    weight: i64,
+    slots: Vec<u32>,
+    next: usize,
+    /// Of the slot whose turn it is, and of those after it; those before it have paid already.
+    credit: i64,
+}
+
+impl Turn {
+    fn take(&mut self, price: i64) -> u32 {
+        let slot = self.slots[self.next];
+        self.next += 1;
+        if self.next == self.slots.len() {
+            self.next = 0;
+            self.credit -= price;
+        }
+        slot
+    }
+}
+
+fn turns(weights: &[i64]) -> Vec<Turn> {
+    let mut by_weight: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (slot, weight) in weights.iter().enumerate() {
+        by_weight.entry(*weight).or_default().push(u32::try_from(slot).unwrap_or(u32::MAX));
+    }
+    by_weight.into_iter().map(|(weight, slots)| Turn { weight, slots, next: 0, credit: 0 }).collect()
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -161,7 +199,23 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    /// Smooth weighted round robin as it is told: all gain their weight, and the richest one pays the sum of all.
+    fn told(weights: &[u64]) -> Vec<u32> {
+        let weights = scaled(weights);
+        let total: i64 = weights.iter().sum();
+        let mut credit = vec![0; weights.len()];
+        let mut next = |_| {
+            credit.iter_mut().zip(&weights).for_each(|(credit, weight)| *credit += weight);
+            let chosen = (0..credit.len()).max_by_key(|at| (credit[*at], Reverse(*at))).expect("there are weights");
+            credit[chosen] -= total;
+            u32::try_from(chosen).expect("few")
+        };
+        (0..total).map(&mut next).collect()
+    }
 
     #[test]
     fn a_schedule_follows_the_weights() {
@@ -170,5 +224,24 @@ mod tests {
         assert_eq!(schedule(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
         let long = schedule(&[1_000_000, 1]);
         assert!(long.len() as u64 <= SCHEDULE_MAX + 1 && long.contains(&1));
+        assert_eq!(schedule(&[]), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn many_slots_stand_as_often_as_they_weigh() {
+        let weights: Vec<u64> = (0..100_000).map(|slot| if slot == 7 { 1_000_000 } else { 1 }).collect();
+        let mut stands = vec![0; weights.len()];
+        for slot in schedule(&weights) {
+            stands[slot as usize] += 1;
+        }
+        assert_eq!(stands, scaled(&weights));
+        assert!(stands[7] > 3_000, "{}", stands[7]);
+    }
+
+    proptest! {
+        #[test]
+        fn taking_turns_comes_to_the_same(weights in vec(prop_oneof![3 => 1..5_u64, 1 => 1..1_000_u64], 1..40)) {
+            prop_assert_eq!(schedule(&weights), told(&weights));
+        }
     }
 }

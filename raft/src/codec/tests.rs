@@ -2,8 +2,12 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
+fn any_count() -> impl Strategy<Value = u64> {
+    prop_oneof![0..9_u64, 0..=COUNT_MAX]
+}
+
 fn any_log_id() -> impl Strategy<Value = LogId> {
-    (any::<u64>(), any::<u64>()).prop_map(|(term, index)| log_id(term, index))
+    (any_count(), any_count()).prop_map(|(term, index)| log_id(term, index))
 }
 
 fn any_node() -> impl Strategy<Value = Node> {
@@ -33,8 +37,8 @@ fn any_membership() -> impl Strategy<Value = Membership> {
 
 fn any_proposal() -> impl Strategy<Value = Proposal> {
     let commands = vec(vec(any::<u8>(), 0..40).prop_map(Bytes::from), 0..10);
-    (any::<[u64; 3]>(), commands).prop_map(|([member, start, sequence], commands)| Proposal {
-        tag: Tag { member, start, sequence },
+    (any::<[u64; 3]>(), commands).prop_map(|([member, session, sequence], commands)| Proposal {
+        tag: Tag { member, session, sequence },
         commands: commands.into(),
     })
 }
@@ -63,19 +67,25 @@ fn any_sealed() -> impl Strategy<Value = Bytes> {
 
 proptest! {
     #[test]
-    fn what_was_written_reads_the_same(entry in any_entry(), record in any_record(), ids in any::<[u64; 3]>(), flag: bool) {
-        let vote = if flag { Vote::new_committed(ids[0], ids[1]) } else { Vote::new(ids[0], ids[1]) };
-        let known = Known { incarnation: ids[0], starts: ids[2] };
-        let identity = Identity { cluster: ids[0], member: ids[1], known };
+    fn what_was_written_reads_the_same(entry in any_entry(), record in any_record(), at in any_log_id(), ids in any::<[u64; 2]>(), flag: bool) {
+        let term = at.leader_id.term;
+        let vote = if flag { Vote::new_committed(term, ids[1]) } else { Vote::new(term, ids[1]) };
+        let disk = Disk { incarnation: ids[0], starts: at.index };
+        let held = flag.then_some(Held { starts: term, log_id: at });
+        let known = Known { disk, session: ids[1], held };
+        let sessions = Sessions { starts: at.index, sessions: ids.to_vec() };
+        let identity = Identity { cluster: ids[0], member: ids[1], disk };
         if let EntryPayload::Normal(proposal) = &entry.payload {
             prop_assert_eq!(&decode_proposal(encode_proposal(proposal)).unwrap(), proposal);
         }
         prop_assert_eq!(decode_entry(encode_entry(&entry)), Ok(entry));
+        prop_assert_eq!(decode_disk(encode_disk(&disk)), Ok(disk));
         prop_assert_eq!(decode_known(encode_known(&known)), Ok(known));
+        prop_assert_eq!(decode_sessions(encode_sessions(&sessions)), Ok(sessions));
         prop_assert_eq!(decode_record(encode_record(&record)), Ok(record));
         prop_assert_eq!(decode_vote(encode_vote(&vote)), Ok(vote));
         prop_assert_eq!(decode_identity(encode_identity(&identity)), Ok(identity));
-        prop_assert_eq!(decode_log_id(encode_log_id(&log_id(ids[0], ids[1]))), Ok(log_id(ids[0], ids[1])));
+        prop_assert_eq!(decode_log_id(encode_log_id(&at)), Ok(at));
     }
 
     #[test]
@@ -110,6 +120,9 @@ proptest! {
         if let Ok(identity) = decode_identity(bytes.clone()) {
             prop_assert_eq!(encode_identity(&identity), bytes.clone());
         }
+        if let Ok(sessions) = decode_sessions(bytes.clone()) {
+            prop_assert_eq!(encode_sessions(&sessions), bytes.clone());
+        }
         if let Ok(log_id) = decode_log_id(bytes.clone()) {
             prop_assert_eq!(encode_log_id(&log_id), bytes);
         }
@@ -125,6 +138,19 @@ fn a_count_beyond_the_record_is_refused_before_anything_is_allocated() {
         out.put_u32(u32::MAX);
     });
     assert_eq!(decode_entry(bytes), Err(Damage::Short));
+}
+
+#[test]
+fn a_number_to_which_nothing_counts_is_refused() {
+    for far in [COUNT_MAX + 1, u64::MAX] {
+        assert_eq!(decode_log_id(encode_log_id(&log_id(far, 1))), Err(Damage::Value("term")));
+        assert_eq!(decode_log_id(encode_log_id(&log_id(1, far))), Err(Damage::Value("index")));
+        assert_eq!(decode_vote(encode_vote(&Vote::new(far, 1))), Err(Damage::Value("term")));
+        let identity = Identity { cluster: 1, member: 1, disk: Disk { incarnation: 1, starts: far } };
+        assert_eq!(decode_identity(encode_identity(&identity)), Err(Damage::Value("starts")));
+        let applied = Record { applied: Some(log_id(1, far)), ..Record::default() };
+        assert_eq!(decode_record(encode_record(&applied)), Err(Damage::Value("index")));
+    }
 }
 
 fn sealed_as(format: u8, fields: &[u8]) -> Bytes {
@@ -154,12 +180,12 @@ fn the_first_format_is_still_read() {
     assert_eq!(record.roster.membership.get_node(&7), Some(&Node::default()));
 
     let identity = decode_identity(sealed_as(1, &[[0, 0, 0, 0, 0, 0, 0, 5]; 3].concat())).unwrap();
-    assert_eq!(identity, Identity { cluster: 5, member: 5, known: Known { incarnation: 0, starts: 5 } });
+    assert_eq!(identity, Identity { cluster: 5, member: 5, disk: Disk { incarnation: 0, starts: 5 } });
 }
 
 #[test]
 fn a_proposal_shows_no_command() {
-    let tag = Tag { member: 10, start: 2, sequence: 3 };
+    let tag = Tag { member: 10, session: 2, sequence: 3 };
     let proposal = Proposal { tag, commands: [Bytes::from_static(b"secret")].into() };
     assert_eq!(format!("{proposal} {proposal:?}"), "1 commands of a.2.3 1 commands of a.2.3");
 }

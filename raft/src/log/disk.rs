@@ -13,8 +13,9 @@ use rand::RngExt;
 use super::tail::{Span, Tail};
 use crate::{
     ClusterId, Config, MemberId, RaftError,
-    codec::{self, Damage, Identity, Known, payload_bytes},
-    types::{Entry, LogId, Types, Vote},
+    codec::{self, Damage, Identity, Sessions, payload_bytes},
+    life::{Disk, Known, Life, SESSIONS_MAX},
+    types::{Entry, LogId, Types, Vote, log_id},
 };
 
 /// The key spaces that a member's log needs.
@@ -24,18 +25,23 @@ const ENTRIES: Space = Space::new("raft_log");
 const META: Space = Space::new("raft_meta");
 
 const IDENTITY: &str = "identity";
+const SESSIONS: &str = "sessions";
+/// Why this disk is not to be used any more, in words.
+const FORGETFUL: &str = "forgetful";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 /// Before a member's id, big-endian.
 const KNOWN: &[u8] = b"known/";
+/// Likewise: what release 0.1 does not know of it.
+const LIFE: &[u8] = b"life/";
 
 /// A member's log as it was when the member stopped.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// This member's disk, with this start of it counted, from 1.
-    pub(crate) own: Known,
-    /// The disks of all members that this one was ever in touch with.
+    /// What this member shows of itself, with this start counted, from 1.
+    pub(crate) own: Life,
+    /// What is remembered of all members that this one was ever in touch with.
     pub(crate) known: BTreeMap<u64, Known>,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
@@ -47,9 +53,12 @@ pub(crate) struct Recovered {
 /// Reads and checks the log, and counts this start. `applied` is what the state machine has applied.
 ///
 /// # Errors
-/// [`RaftError::Foreign`] for the log of another member, [`RaftError::Corrupt`] for a damaged or incomplete one; the log
-/// is then as it was.
+/// [`RaftError::Foreign`] for the log of another member, [`RaftError::Corrupt`] for a damaged or incomplete one,
+/// [`RaftError::Forgetful`] for one that another member has refused; the log is then as it was.
 pub(crate) fn recover(engine: &Engine, config: &Config, applied: Option<&LogId>) -> Result<Recovered, RaftError> {
+    if let Some(reason) = engine.get(META, FORGETFUL.as_bytes())? {
+        return Err(RaftError::Forgetful { reason: String::from_utf8_lossy(&reason).into_owned() });
+    }
     let vote = meta(engine, VOTE, codec::decode_vote)?;
     let committed = meta(engine, COMMITTED, codec::decode_log_id)?;
     let purged = meta(engine, PURGED, codec::decode_log_id)?;
@@ -62,33 +71,47 @@ pub(crate) fn recover(engine: &Engine, config: &Config, applied: Option<&LogId>)
         return Err(corrupt("vote", "it is missing, but this member has applied entries"));
     }
     let known = acquaintances(engine)?;
-    let own = count_start(engine, config, vote.is_none() && last.is_none())?;
+    let (disk, sessions) = count_start(engine, config, vote.is_none() && last.is_none())?;
+    // An image may be installed, and the log not yet be cut for it.
+    let found = last.max(applied.copied()).unwrap_or(log_id(0, 0));
+    let own = Life { disk, sessions, found: Some(found) };
     Ok(Recovered { own, known, vote, committed, purged, last, tail })
 }
 
-/// Checks whose log this is, or makes a new one ours, and counts the start.
-fn count_start(engine: &Engine, config: &Config, is_new: bool) -> Result<Known, RaftError> {
+/// Checks whose log this is, or makes a new one ours, and counts the start; gives the sessions of the last ones.
+fn count_start(engine: &Engine, config: &Config, is_new: bool) -> Result<(Disk, Vec<u64>), RaftError> {
     let Config { cluster, member, .. } = *config;
     let before = match meta(engine, IDENTITY, codec::decode_identity)? {
         Some(found) if (found.cluster, found.member) != (cluster.0, member.0) => {
             let (found_cluster, found_member) = (ClusterId(found.cluster), MemberId(found.member));
             return Err(RaftError::Foreign { cluster, member, found_cluster, found_member });
         }
-        Some(found) => found.known,
-        None if is_new => Known { incarnation: 0, starts: 0 },
+        Some(found) => found.disk,
+        None if is_new => Disk { incarnation: 0, starts: 0 },
         None => return Err(corrupt(IDENTITY, "it is missing, but the log is not empty")),
     };
-    let incarnation = if before.incarnation == 0 { draw_incarnation() } else { before.incarnation };
-    let known = Known { incarnation, starts: before.starts + 1 };
+    let earlier = meta(engine, SESSIONS, codec::decode_sessions)?;
+    let incarnation = if before.incarnation == 0 { draw() } else { before.incarnation };
+    let disk = Disk { incarnation, starts: before.starts + 1 };
+    let sessions = Sessions { starts: disk.starts, sessions: sessions(earlier, before.starts) };
     let mut batch = Batch::new();
-    let identity = Identity { cluster: cluster.0, member: member.0, known };
+    let identity = Identity { cluster: cluster.0, member: member.0, disk };
     batch.put(META, IDENTITY.as_bytes(), codec::encode_identity(&identity));
+    batch.put(META, SESSIONS.as_bytes(), codec::encode_sessions(&sessions));
     engine.write(batch, Durability::Synced)?;
-    Ok(known)
+    Ok((disk, sessions.sessions))
+}
+
+/// A new session, and before it those of the `starts` up to now; none of those that release 0.1 has counted.
+fn sessions(earlier: Option<Sessions>, starts: u64) -> Vec<u64> {
+    let earlier = earlier.unwrap_or(Sessions { starts, sessions: Vec::new() });
+    let unknown = usize::try_from(starts.saturating_sub(earlier.starts)).unwrap_or(SESSIONS_MAX).min(SESSIONS_MAX);
+    let before = std::iter::repeat_n(0, unknown).chain(earlier.sessions);
+    std::iter::once(draw()).chain(before).take(SESSIONS_MAX).collect()
 }
 
 /// Any number but 0. From openraft's runtime, so that a simulation can repeat it.
-fn draw_incarnation() -> u64 {
+fn draw() -> u64 {
     AsyncRuntimeOf::<Types>::thread_rng().random_range(1..=u64::MAX)
 }
 
@@ -100,9 +123,13 @@ fn acquaintances(engine: &Engine) -> Result<BTreeMap<u64, Known>, RaftError> {
         let Some(member) = key.strip_prefix(KNOWN) else { break };
         let member = <[u8; 8]>::try_from(member).map(u64::from_be_bytes);
         let member = member.map_err(|_| corrupt("acquaintance", "its key is not a member's id"))?;
-        let disk = codec::decode_known(Bytes::copy_from_slice(value));
         let named = |damage: Damage| damage.of(format!("acquaintance {member:x}"));
-        known.insert(member, disk.map_err(named)?);
+        let disk = codec::decode_disk(Bytes::copy_from_slice(value)).map_err(named)?;
+        let life = engine.get(META, &[LIFE, &member.to_be_bytes()].concat())?;
+        let life = life.map(codec::decode_known).transpose().map_err(named)?;
+        let session = life.filter(|life| life.disk == disk).map_or(0, |life| life.session);
+        let held = life.filter(|life| life.disk.incarnation == disk.incarnation).and_then(|life| life.held);
+        known.insert(member, Known { disk, session, held });
         cursor.next();
     }
     cursor.status()?;
@@ -192,6 +219,23 @@ fn corrupt(what: &str, reason: impl Into<String>) -> RaftError {
     RaftError::Corrupt { what: what.to_owned(), reason: reason.into() }
 }
 
+/// Puts a record where what bears that number lies; that of an entry where it says that it belongs, or a little off.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn put_record(batch: &mut Batch, what: u8, record: Bytes) {
+    let index = record.get(9..17).and_then(|index| index.try_into().ok()).map_or(0, u64::from_be_bytes);
+    match what {
+        0 => batch.put(META, IDENTITY.as_bytes(), record),
+        1 => batch.put(META, VOTE.as_bytes(), record),
+        2 => batch.put(META, COMMITTED.as_bytes(), record),
+        3 => batch.put(META, PURGED.as_bytes(), record),
+        4 => batch.put(META, [KNOWN, &index.to_be_bytes()].concat(), record),
+        6 => batch.put(META, [LIFE, &index.to_be_bytes()].concat(), record),
+        7 => batch.put(META, SESSIONS.as_bytes(), record),
+        5 | 8..=250 => batch.put(ENTRIES, key(index), record),
+        off => batch.put(ENTRIES, key(u64::from(off)), record),
+    }
+}
+
 pub(super) fn put_entry(batch: &mut Batch, entry: &Entry) {
     batch.put(ENTRIES, key(entry.log_id.index), codec::encode_entry(entry));
 }
@@ -205,7 +249,12 @@ pub(super) fn put_committed(batch: &mut Batch, committed: &LogId) {
 }
 
 pub(super) fn put_known(batch: &mut Batch, member: u64, known: &Known) {
-    batch.put(META, [KNOWN, &member.to_be_bytes()].concat(), codec::encode_known(known));
+    batch.put(META, [KNOWN, &member.to_be_bytes()].concat(), codec::encode_disk(&known.disk));
+    batch.put(META, [LIFE, &member.to_be_bytes()].concat(), codec::encode_known(known));
+}
+
+pub(super) fn put_forgetful(batch: &mut Batch, reason: &str) {
+    batch.put(META, FORGETFUL.as_bytes(), reason.to_owned());
 }
 
 pub(super) fn truncate(batch: &mut Batch, from: u64) {

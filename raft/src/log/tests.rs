@@ -1,5 +1,7 @@
 use std::{io, thread::JoinHandle};
 
+use bytes::Bytes;
+use engine::{Batch, Durability};
 use openraft::{EntryPayload, StorageError, testing::log as suite, type_config::TypeConfigExt};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -8,7 +10,8 @@ use super::*;
 use crate::{
     ClusterId, Config, MemberId,
     apply::{self, Driver},
-    codec::Record,
+    codec::{self, Identity, Record},
+    life::Disk,
     tests::journal::{self, Journal},
     threads::Idle,
     types::{Proposal, Tag, log_id},
@@ -29,7 +32,7 @@ fn open(engine: Engine, fatal: Fatal) -> (LogStore, Closed) {
 }
 
 pub(super) fn entry(term: u64, index: u64) -> Entry {
-    let proposal = Proposal { tag: Tag { member: 1, start: 1, sequence: index }, commands: [].into() };
+    let proposal = Proposal { tag: Tag { member: 1, session: 1, sequence: index }, commands: [].into() };
     Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(proposal) }
 }
 
@@ -154,6 +157,27 @@ async fn the_whole_log_is_there_after_a_restart() {
     assert_eq!(store.get_log_reader().await.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
     let state = store.get_log_state().await.unwrap();
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 3)), Some(log_id(2, 14))));
+}
+
+/// Records whose checksums are right, and which say what no log can have come to.
+#[test]
+fn a_log_that_claims_to_have_counted_to_the_end_is_damaged() {
+    let disk = Disk { incarnation: 1, starts: u64::MAX };
+    let far = log_id(1, u64::MAX);
+    let records: [(u8, Bytes); 5] = [
+        (0, codec::encode_identity(&Identity { cluster: 1, member: 1, disk })),
+        (1, codec::encode_vote(&Vote::new(u64::MAX, 1))),
+        (2, codec::encode_log_id(&far)),
+        (3, codec::encode_log_id(&far)),
+        (5, codec::encode_entry(&entry(1, u64::MAX))),
+    ];
+    for (what, record) in records {
+        let (engine, mut batch) = (Engine::in_memory(SPACES), Batch::new());
+        put_record(&mut batch, what, record);
+        engine.write(batch, Durability::Buffered).unwrap();
+        let recovered = recover(&engine, &config(), None);
+        assert!(matches!(recovered, Err(RaftError::Corrupt { .. })), "{what}: {recovered:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

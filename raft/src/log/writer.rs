@@ -18,7 +18,7 @@ use types::Bug;
 use super::{Shared, disk};
 use crate::{
     RaftError,
-    codec::Known,
+    life::Known,
     threads::Idle,
     types::{Entry, LogId, Types, Vote},
 };
@@ -44,10 +44,14 @@ pub(super) enum Change {
     Purge {
         upto: LogId,
     },
-    /// Remembers a member's disk.
+    /// Remembers a member.
     Known {
         member: u64,
         known: Known,
+    },
+    /// No start is to use this disk again.
+    Forgetful {
+        reason: String,
     },
 }
 
@@ -173,6 +177,7 @@ impl Group {
                     }
                     Change::Purge { upto } => disk::purge(&mut self.batch, &upto),
                     Change::Known { member, known } => disk::put_known(&mut self.batch, member, &known),
+                    Change::Forgetful { reason } => disk::put_forgetful(&mut self.batch, &reason),
                 }
                 self.waiting.extend(done.map(Waiting::Change));
             }

@@ -51,14 +51,14 @@ pub(super) async fn prepare<M: Machine>(
         check_age(config.release, version)?;
     }
     let (machine, record, recovered) = recover(&config, log.clone(), machine).await?;
-    let disks = (recovered.own, recovered.known.clone());
-    let waiters = Arc::new(Waiters::new(config.member.0, recovered.own.starts));
+    let waiters = Arc::new(Waiters::new(config.member.0, recovered.own.session()));
+    let lives = (recovered.own.clone(), recovered.known.clone());
     let (driver, apply_thread, progress) = apply::driver(machine, record, Arc::clone(&waiters), &config, fatal.clone());
     let (store, writer, closed) = LogStore::new(log, recovered, config.append_bytes_max, fatal.clone());
     let releases = Releases::new(config.release, progress.version.clone());
     let acquaintances = {
         let (who, roster) = ((config.cluster, config.member), progress.roster.clone());
-        Arc::new(Acquaintances::new(who, disks, releases, store.notes(), roster, fatal.clone()))
+        Arc::new(Acquaintances::new(who, lives, releases, store.notes(), roster, fatal.clone()))
     };
     let ways = (dialer, workers);
     let peers = Arc::new(Peers::new(acquaintances, config.clone(), ways, progress.roster.clone()));

@@ -11,7 +11,10 @@ use engine::Workers;
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
 use proto::peer::{self as pb, peer_client::PeerClient};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
@@ -20,8 +23,7 @@ use super::{
     wire,
 };
 use crate::{
-    ChangeError, Config, Dialer, Lane, MemberId, Node, ReadError,
-    codec::{self, Known},
+    ChangeError, Config, Dialer, Lane, MemberId, Node, ReadError, codec,
     node::Roster,
     types::{Proposal, Types},
 };
@@ -72,6 +74,8 @@ pub(crate) struct Caught {
 /// An open stream of proposals to the leader of one term.
 pub(crate) struct Forwarding {
     pub(crate) term: u64,
+    /// When the stream was begun to be opened: the leader counts from when that has reached it.
+    opened: Instant,
     proposals: mpsc::Sender<pb::ForwardRequest>,
     outcomes: Streaming<pb::ForwardResponse>,
 }
@@ -187,16 +191,17 @@ impl Peers {
     ) -> Result<Caught, CallError> {
         let mut client = self.client(member, node, Lane::Beat)?;
         let request = pb::GreetRequest { header: Some(self.header(member)) };
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let response = self.answer(member, deadline, client.greet(request)).await?;
         let round_trip = begun.elapsed();
-        let known = |known: &pb::Known| (known.member, Known { incarnation: known.incarnation, starts: known.starts });
-        let Some((_, own)) = response.known.iter().map(known).find(|(who, _)| *who == member) else {
-            return Err(senseless(member, &wire::Fault::Missing("disk")));
-        };
-        let met = self.acquaintances.meet(member, own).await;
+        let fault = |fault| senseless(member, &fault);
+        let known = response.known.iter().map(|known| Ok((known.member, wire::known_in(known)?)));
+        let known: BTreeMap<_, _> = known.collect::<Result<_, _>>().map_err(fault)?;
+        let own = known.get(&member).ok_or(wire::Fault::Missing("disk")).map_err(fault)?;
+        let life = wire::life_in(own.disk, &response.sessions, response.found).map_err(fault)?;
+        let met = self.acquaintances.meet(member, &life).await;
         met.map_err(|refusal| CallError::Unreachable { member: MemberId(member), reason: refusal.to_string() })?;
-        self.acquaintances.learn(member, response.known.iter().map(known)).await;
+        self.acquaintances.learn(member, known).await;
         self.acquaintances.compare_releases(member, &response);
         Ok(Caught { round_trip, applied_index: response.applied_index })
     }
@@ -246,6 +251,7 @@ impl Peers {
         let mut client = self.client(leader.0, None, Lane::Log)?;
         let (proposals, queue) = mpsc::channel(entries_max + 1);
         let opening = pb::ForwardRequest { header: Some(self.header(leader.0)), term, ..pb::ForwardRequest::default() };
+        let opened = Instant::now();
         let requests = futures_util::stream::unfold((Some(opening), queue), |(opening, mut queue)| async move {
             match opening {
                 Some(opening) => Some((opening, (None, queue))),
@@ -253,15 +259,16 @@ impl Peers {
             }
         });
         let outcomes = self.answer(leader.0, self.config.election_timeout, client.forward(requests)).await?;
-        Ok(Forwarding { term, proposals, outcomes })
+        Ok(Forwarding { term, opened, proposals, outcomes })
     }
 }
 
 impl Forwarding {
-    /// Sends a proposal; `false` if the stream is broken, or holds too many.
-    pub(crate) fn send(&self, proposal: &Proposal) -> bool {
+    /// Sends a proposal that is not to be appended after `until`; `false` if the stream is broken, or holds too many.
+    pub(crate) fn send(&self, proposal: &Proposal, until: Option<Instant>) -> bool {
         let proposal = codec::encode_proposal(proposal);
-        self.proposals.try_send(pb::ForwardRequest { proposal, ..pb::ForwardRequest::default() }).is_ok()
+        let until_us = until.map_or(0, |until| wire::until_out(self.opened, until));
+        self.proposals.try_send(pb::ForwardRequest { proposal, until_us, ..pb::ForwardRequest::default() }).is_ok()
     }
 
     /// The next outcome, by sequence; `None` once the stream is broken.

@@ -108,6 +108,7 @@ async fn contact(peers: &Peers, others: &[(u64, Node)], contacts: &Contacts) -> 
     });
     let caught: BTreeMap<u64, Caught> = join_all(greetings).await.into_iter().flatten().collect();
     let all = caught.len() == others.len();
+    peers.acquaintances.keep().await;
     contacts.note(&others.iter().map(|(member, _)| *member).collect::<Vec<_>>(), caught);
     all
 }

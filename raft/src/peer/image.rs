@@ -84,7 +84,7 @@ async fn transfer(
             .collect(),
     };
     let requests_out =
-        futures_util::stream::unfold((Some(Step::Offer(offer)), queue), |(offer, mut queue)| async move {
+        futures_util::stream::unfold((Some(Step::Offer(Box::new(offer))), queue), |(offer, mut queue)| async move {
             let step = match offer {
                 Some(offer) => Some(offer),
                 None => queue.recv().await,

@@ -26,7 +26,6 @@ use openraft::{
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 use super::{
     client::{CallError, Peers, senseless},
@@ -36,9 +35,12 @@ use super::{
 use crate::{
     Lane, MemberId, Node,
     apply::Driver,
+    life::Held,
     types::{LogId, Snapshot, State, Types, Vote},
 };
 
+/// What a member says of a request, and in which of its starts.
+type Outcome = (u64, StreamAppendResult<Types>);
 type Outcomes<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 
 /// Makes links to members.
@@ -46,6 +48,19 @@ pub(crate) struct Network {
     peers: Arc<Peers>,
     driver: Driver,
     acknowledged: Arc<Acknowledged>,
+}
+
+/// What the last request said that a member was sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    term: u64,
+    committed: Option<LogId>,
+}
+
+impl Asked {
+    fn of(request: &AppendEntriesRequest<Types>) -> Self {
+        Self { term: request.vote.leader_id.term, committed: request.leader_commit }
+    }
 }
 
 /// What each member has acknowledged, and to the leader of which term.
@@ -108,12 +123,24 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn checked(
-        &self,
-        term: u64,
-        result: StreamAppendResult<Types>,
-    ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
-        check(&self.acknowledged, self.target, term, result)
+    /// Takes note of what the member has acknowledged. Hides from openraft that it lost some of that.
+    fn checked(&self, asked: &Asked, (starts, result): Outcome) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+        let acquaintances = &self.peers.acquaintances;
+        match &result {
+            Ok(matched) => {
+                self.acknowledged.note(self.target, asked.term, *matched);
+                if let Some(held) = (*matched).min(asked.committed).filter(|_| starts != 0) {
+                    acquaintances.holds(self.target, Held { starts, log_id: held });
+                }
+            }
+            Err(StreamAppendError::Conflict(at)) if self.acknowledged.contradicts(self.target, asked.term, *at) => {
+                acquaintances.has_lost(self.target, at);
+                let reason = "it lost entries that it had acknowledged".to_owned();
+                return Err(rpc_error(&CallError::Unreachable { member: MemberId(self.target), reason }));
+            }
+            Err(_) => {}
+        }
+        Ok(result)
     }
 
     /// One request, without a stream.
@@ -122,16 +149,25 @@ impl Link {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
-        let term = request.vote.leader_id.term;
+        let asked = Asked::of(&request);
         let mut client =
             self.peers.client(self.target, Some(&self.node), self.lane).map_err(|error| rpc_error(&error))?;
         let request = wire::append_out(Some(self.peers.header(self.target)), &request);
         let response = self.peers.answer(self.target, option.soft_ttl(), client.beat(request)).await;
-        let result = wire::append_result_in(response.map_err(|error| rpc_error(&error))?);
-        self.checked(term, result.map_err(|fault| rpc_error(&senseless(self.target, &fault)))?)
+        let outcome = self.outcome(response.map_err(|error| rpc_error(&error))?)?;
+        self.checked(&asked, outcome)
     }
 
-    async fn stream<S>(&self, input: S) -> Result<Outcomes<'_>, RPCError<Types>>
+    fn outcome(&self, response: proto::peer::AppendResponse) -> Result<Outcome, RPCError<Types>> {
+        let starts = response.starts;
+        let result = wire::append_result_in(response);
+        Ok((starts, result.map_err(|fault| rpc_error(&senseless(self.target, &fault)))?))
+    }
+
+    async fn stream<S>(
+        &self,
+        input: S,
+    ) -> Result<impl Stream<Item = Result<Outcome, RPCError<Types>>> + Send + '_, RPCError<Types>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
@@ -157,7 +193,7 @@ impl Link {
             .await
             .map_err(|error| rpc_error(&error))?;
         let state = (outcomes, sent, 0_usize, Some(stop.drop_guard()));
-        let outcomes = futures_util::stream::unfold(state, move |(mut outcomes, sent, received, guard)| async move {
+        Ok(futures_util::stream::unfold(state, move |(mut outcomes, sent, received, guard)| async move {
             let guard = guard?;
             let next = loop {
                 match tokio::time::timeout(deadline * 2, outcomes.message()).await {
@@ -170,37 +206,14 @@ impl Link {
                 }
             };
             let outcome = match next {
-                Ok(Some(response)) => {
-                    wire::append_result_in(response).map_err(|fault| rpc_error(&senseless(self.target, &fault)))
-                }
+                Ok(Some(response)) => self.outcome(response),
                 Ok(None) => return None,
                 Err(status) => Err(rpc_error(&self.peers.refused(self.target, &status))),
             };
             let guard = outcome.is_ok().then_some(guard);
             Some((outcome, (outcomes, sent, received + 1, guard)))
-        });
-        Ok(Box::pin(outcomes))
+        }))
     }
-}
-
-/// Hides from openraft that the member lost what it had acknowledged.
-fn check(
-    acknowledged: &Acknowledged,
-    member: u64,
-    term: u64,
-    result: StreamAppendResult<Types>,
-) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
-    match &result {
-        Ok(matched) => acknowledged.note(member, term, *matched),
-        Err(StreamAppendError::Conflict(at)) if acknowledged.contradicts(member, term, *at) => {
-            let member = MemberId(member);
-            error!(%member, index = at.index, "a member lost entries that it had acknowledged; remove it");
-            let reason = "it lost entries that it had acknowledged".to_owned();
-            return Err(rpc_error(&CallError::Unreachable { member, reason }));
-        }
-        Err(_) => {}
-    }
-    Ok(result)
 }
 
 /// Late or not, openraft is to wait a little before it tries again.
@@ -301,13 +314,18 @@ impl Link {
     {
         let Some(first) = input.next().await else { return Ok(futures_util::stream::empty().boxed()) };
         let input = futures_util::stream::iter([first]).chain(input);
-        // A session is of one leader: its first request tells the term of all.
-        let term = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        // A session is of one leader: each of its requests tells the term of all.
+        let asked = Arc::new(Mutex::new(Asked::default()));
         let noting = {
-            let term = Arc::clone(&term);
-            input.inspect(move |request| term.store(request.vote.leader_id.term, Ordering::Relaxed))
+            let asked = Arc::clone(&asked);
+            input.inspect(move |request| *asked.lock() = Asked::of(request))
         };
         let outcomes = self.stream(noting).await?;
-        Ok(outcomes.map(move |outcome| self.checked(term.load(Ordering::Relaxed), outcome?)).boxed())
+        Ok(outcomes
+            .map(move |outcome| {
+                let asked = *asked.lock();
+                self.checked(&asked, outcome?)
+            })
+            .boxed())
     }
 }

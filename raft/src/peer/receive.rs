@@ -58,7 +58,7 @@ impl Receiving {
 }
 
 /// What another member offers.
-pub(super) struct Offer {
+pub(crate) struct Offer {
     pub(super) vote: Vote,
     pub(super) record: Record,
     pub(super) id: String,
@@ -66,7 +66,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    pub(super) fn read(offer: pb::ImageOffer) -> Result<Self, Refusal> {
+    pub(crate) fn read(offer: pb::ImageOffer) -> Result<Self, Refusal> {
         let vote = wire::vote_in(offer.vote)?;
         let record = wire::record_in(offer.record)?;
         let parts: Vec<_> = offer.parts.into_iter().map(|part| Part { name: part.name, bytes: part.bytes }).collect();

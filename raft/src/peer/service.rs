@@ -5,7 +5,10 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt, future::BoxFuture, stream::BoxStream, stream::FuturesUnordered};
 use openraft::{async_runtime::watch::WatchReceiver, impls::ProgressResponder, vote::leader_id_std::CommittedLeaderId};
 use proto::peer::{self as pb, peer_server::Peer};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use tonic::{Request, Response, Status, Streaming};
 use types::Release;
 
@@ -111,7 +114,7 @@ impl Inner {
         let (shown, request) = opened(request);
         let sender = self.admit(shown, request.header.as_ref()).await?;
         Self::own_vote(sender, request.vote.as_ref())?;
-        let request = wire::vote_request_in(request).map_err(senseless)?;
+        let request = wire::vote_request_in(&request).map_err(senseless)?;
         if request.vote.committed {
             return Err(senseless(Fault::Contradiction("vote")));
         }
@@ -120,11 +123,16 @@ impl Inner {
     }
 
     /// The member's answer to a proposal, in time or not.
-    async fn append_proposal(&self, term: u64, sender: u64, request: pb::ForwardRequest) -> Result<Verdict, Status> {
+    async fn append_proposal(&self, from: Forwarder, request: pb::ForwardRequest) -> Result<Verdict, Status> {
+        let Forwarder { sender, term, opened } = from;
         let proposal = codec::decode_proposal(request.proposal);
         let proposal = proposal.map_err(|damage| senseless(Fault::Damaged("proposal", damage)))?;
         self.check_proposal(sender, &proposal)?;
         let sequence = proposal.tag.sequence;
+        if wire::until_in(opened, request.until_us).is_some_and(|until| until <= Instant::now()) {
+            let outcome = pb::ForwardOutcome::Refused.into();
+            return Ok(Box::pin(async move { pb::ForwardResponse { sequence, outcome } }));
+        }
         let (responder, verdict) = ProgressResponder::complete_only();
         let write = self.raft.write(proposal).with_leader(CommittedLeaderId::new(term)).responder(responder);
         write.await.map_err(stopped)?;
@@ -150,7 +158,7 @@ impl Inner {
     /// Appends what comes, and tells what came of it, as it comes of it.
     fn forwarded(
         self: Arc<Self>,
-        (sender, term): (u64, u64),
+        from: Forwarder,
         requests: Streaming<pb::ForwardRequest>,
     ) -> impl Stream<Item = Result<pb::ForwardResponse, Status>> {
         let state = (self, Some(requests), FuturesUnordered::<Verdict>::new());
@@ -170,7 +178,7 @@ impl Inner {
                     else => return None,
                 };
                 let verdict = match request {
-                    Ok(Some(request)) => inner.append_proposal(term, sender, request).await,
+                    Ok(Some(request)) => inner.append_proposal(from, request).await,
                     Ok(None) => {
                         requests = None;
                         continue;
@@ -202,6 +210,16 @@ impl Inner {
     }
 }
 
+/// Who forwards proposals, for which term of this member.
+#[derive(Clone, Copy)]
+struct Forwarder {
+    sender: u64,
+    term: u64,
+    /// From here the times of its proposals count. They have come as late as the opening or later, so that what is
+    /// delayed on its way is not appended late by more than the opening was.
+    opened: Instant,
+}
+
 type Verdict = BoxFuture<'static, pb::ForwardResponse>;
 type Held = oneshot::Sender<pb::ImageHeld>;
 type Taken = Result<pb::Vote, Status>;
@@ -216,11 +234,8 @@ impl Peer for Service {
         let Inner { acquaintances, raft, applied, leadership, .. } = &*self.0;
         let (shown, request) = opened(request);
         self.0.admit(shown, request.header.as_ref()).await?;
-        let known = acquaintances.all().into_iter().map(|(member, known)| pb::Known {
-            member,
-            incarnation: known.incarnation,
-            starts: known.starts,
-        });
+        let known = acquaintances.all().into_iter().map(|(member, known)| wire::known_out(member, &known));
+        let own = acquaintances.own();
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         Ok(Response::new(pb::GreetResponse {
@@ -237,6 +252,8 @@ impl Peer for Service {
                 .version()
                 .filter(|_| leadership.borrow().acting)
                 .map_or(0, Release::number),
+            sessions: own.sessions.clone(),
+            found: own.found.as_ref().map(wire::log_id_out),
         }))
     }
 
@@ -261,8 +278,9 @@ impl Peer for Service {
         let requests = appended(Arc::clone(&self.0), sender, requests, fault);
         let standing = Arc::clone(&self.0.standing);
         let requests = requests.inspect(move |request| standing.hear(request.vote.leader_id.term));
-        let outcomes = self.0.raft.stream_append(requests).map(|outcome| match outcome {
-            Ok(result) => Ok(wire::append_result_out(&result)),
+        let starts = self.0.acquaintances.own().disk.starts;
+        let outcomes = self.0.raft.stream_append(requests).map(move |outcome| match outcome {
+            Ok(result) => Ok(wire::append_result_out(&result, starts)),
             Err(fatal) => Err(stopped(fatal)),
         });
         // What was wrong with a request comes after the outcomes of those before it.
@@ -278,7 +296,10 @@ impl Peer for Service {
         self.0.standing.hear(request.vote.leader_id.term);
         let mut outcome = Box::pin(self.0.raft.stream_append(futures_util::stream::once(async { request })));
         match outcome.next().await {
-            Some(Ok(result)) => Ok(Response::new(wire::append_result_out(&result))),
+            Some(Ok(result)) => {
+                let starts = self.0.acquaintances.own().disk.starts;
+                Ok(Response::new(wire::append_result_out(&result, starts)))
+            }
             Some(Err(_)) | None => Err(Refusal::Stopped.status()),
         }
     }
@@ -298,7 +319,7 @@ impl Peer for Service {
         Inner::own_vote(sender, offer.vote.as_ref())?;
         let (held, is_held) = oneshot::channel();
         let inner = Arc::clone(&self.0);
-        let taking = async move { inner.take_image(offer, requests, held).await };
+        let taking = async move { inner.take_image(*offer, requests, held).await };
         // The transfer goes on as long as the sender listens.
         let steps = Steps { is_held: Some(is_held), taking: Some(Box::pin(taking)) };
         let responses = futures_util::stream::unfold(steps, |mut steps| async move {
@@ -312,7 +333,7 @@ impl Peer for Service {
         let (shown, request) = opened(request);
         let sender = self.0.admit(shown, request.header.as_ref()).await?;
         Inner::own_vote(sender, request.vote.as_ref())?;
-        let request = wire::transfer_in(request).map_err(senseless)?;
+        let request = wire::transfer_in(&request).map_err(senseless)?;
         let taken = self.0.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         let refused = taken.err().map(|error| error.to_string()).unwrap_or_default();
         Ok(Response::new(pb::TransferResponse { refused }))
@@ -331,7 +352,8 @@ impl Peer for Service {
         if now.leader != Some(self.0.config.member) || now.term != opening.term {
             return Err(Status::unavailable("this member does not lead that term"));
         }
-        Ok(Response::new(Arc::clone(&self.0).forwarded((sender, opening.term), requests).boxed()))
+        let from = Forwarder { sender, term: opening.term, opened: Instant::now() };
+        Ok(Response::new(Arc::clone(&self.0).forwarded(from, requests).boxed()))
     }
 
     async fn read_index(

@@ -4,6 +4,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use proto::peer::ForwardOutcome;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
@@ -92,10 +93,11 @@ impl Path {
         }
     }
 
-    pub(super) fn send(&self, proposal: &Proposal) -> Sent {
+    /// Sends an entry. Another member does not append it after `until`.
+    pub(super) fn send(&self, proposal: &Proposal, until: impl FnOnce() -> Option<Instant>) -> Sent {
         match &self.way {
             Way::Here { .. } => Sent::Here,
-            Way::Open { forwarding, .. } if forwarding.send(proposal) => Sent::Away,
+            Way::Open { forwarding, .. } if forwarding.send(proposal, until()) => Sent::Away,
             Way::None | Way::Opening { .. } | Way::Open { .. } => Sent::Not,
         }
     }

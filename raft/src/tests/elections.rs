@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     cluster::{Cluster, in_time},
@@ -91,6 +91,47 @@ async fn a_leader_that_is_cut_off_answers_nothing_and_loses_nothing_that_was_ack
     cluster.leader().await;
     in_time("read", cluster.raft(old).read_barrier()).await.unwrap();
     assert!(cluster.journal(old).contains(&command(2)));
+    cluster.end().await;
+}
+
+/// On one thread, so that what is proposed together is in one entry.
+#[tokio::test]
+async fn a_new_leader_is_not_given_what_nobody_waits_for_any_more() {
+    let cluster = Cluster::found(3).await;
+    let old = cluster.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|member| *member != old).collect();
+    let follower = cluster.raft(others[0]);
+    follower.propose(command(0)).await.unwrap();
+    cluster.net.isolate(old, 1..=3);
+    let until = Instant::now() + Duration::from_millis(50);
+    let both = async { tokio::join!(follower.propose_until(command(1), Some(until)), follower.propose(command(2))) };
+    let (late, patient) = in_time("answers", both).await;
+    assert_eq!((late, patient.map(|(_, answered)| answered)), (Err(ProposeError::Late), Ok(command(2))));
+    cluster.net.heal();
+    assert_eq!(cluster.agreed(&[1, 2, 3], 2).await, [command(0), command(2)]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_does_not_append_what_comes_to_it_too_late() {
+    let cluster = Cluster::found_with(3, |config| Config { election_timeout: Duration::from_secs(2), ..config }).await;
+    let (leader, member) = (cluster.leader().await, cluster.follower().await);
+    let follower = cluster.raft(member);
+    follower.propose(command(0)).await.unwrap();
+    // It is sent, and held up on its way, longer than its caller waits and shorter than a leader lasts.
+    cluster.net.cut(member, leader);
+    let until = Instant::now() + Duration::from_millis(200);
+    let late = tokio::spawn({
+        let follower = follower.clone();
+        async move { follower.propose_until(command(1), Some(until)).await }
+    });
+    tokio::time::sleep_until(until + Duration::from_millis(50)).await;
+    let term = follower.status().term;
+    cluster.net.heal();
+    assert_eq!(in_time("answer", late).await.unwrap(), Err(ProposeError::Late));
+    in_time("answer", follower.propose(command(2))).await.unwrap();
+    assert_eq!(follower.status().term, term, "the leader is the one that it was sent to");
+    assert_eq!(cluster.agreed(&[1, 2, 3], 2).await, [command(0), command(2)]);
     cluster.end().await;
 }
 

@@ -74,6 +74,26 @@ async fn what_is_known_of_a_member_can_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_two_members_have_one_name() {
+    let cluster = Cluster::found(3).await;
+    let taken = |name: &str, by| Err(ChangeError::NameTaken { name: name.to_owned(), by: MemberId(by) });
+    for asked in 1..=3 {
+        let raft = cluster.raft(asked);
+        assert_eq!(raft.add_learner(MemberId(4), node(3)).await, taken("m3", 3));
+        assert_eq!(raft.update(MemberId(2), node(1)).await, taken("m1", 1));
+    }
+    let raft = cluster.raft(1);
+    // Who has told no name yet has none that another could have.
+    for member in [4, 5] {
+        raft.add_learner(MemberId(member), crate::Node::default()).await.unwrap();
+    }
+    raft.remove(MemberId(4)).await.unwrap();
+    raft.update(MemberId(5), node(4)).await.unwrap();
+    assert_eq!(raft.members().last().map(|member| member.node.clone()), Some(node(4)));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removed_member_stops_and_stays_out() {
     let mut cluster = Cluster::found(3).await;
     let follower = cluster.follower().await;
@@ -129,23 +149,80 @@ async fn nobody_is_removed_who_is_needed_for_a_quorum() {
     cluster.end().await;
 }
 
+/// Appends a change of voters as its leader does, and leaves it there; the other half never comes.
+async fn half_a_change(cluster: &Cluster, leader: u64, sets: [&BTreeSet<u64>; 2]) {
+    let members: BTreeSet<u64> = sets[0].union(sets[1]).copied().collect();
+    let nodes: BTreeMap<u64, crate::Node> = members.iter().map(|member| (*member, node(*member))).collect();
+    let joint = crate::types::Membership::new(sets.map(Clone::clone).to_vec(), nodes).unwrap();
+    cluster.raft(leader).openraft().append_membership(joint, openraft::EntryPayload::Blank, []).await.unwrap();
+}
+
+async fn one_set_of_voters(cluster: &Cluster, among: &BTreeSet<u64>, voters: &BTreeSet<u64>) {
+    let one = || among.iter().all(|member| cluster.raft(*member).voter_sets() == [voters.clone()]);
+    cluster.until("one set of voters", || one().then_some(())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_voters_left_in_the_middle_is_completed() {
     let mut cluster = Cluster::found(3).await;
     cluster.raft(1).add_learner(MemberId(4), node(4)).await.unwrap();
     cluster.start(4).await;
     let leader = cluster.leader().await;
-    let configs = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 3, 4])];
-    let nodes: BTreeMap<u64, crate::Node> = (1..=4).map(|member| (member, node(member))).collect();
-    let joint = crate::types::Membership::new(configs, nodes).unwrap();
-    cluster.raft(leader).openraft().append_membership(joint, openraft::EntryPayload::Blank, []).await.unwrap();
-    cluster
-        .until("one set of voters", || {
-            let configs = cluster.raft(4).voter_sets();
-            (configs == [BTreeSet::from([1, 2, 3, 4])]).then_some(())
-        })
-        .await;
+    let (before, after) = (BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 3, 4]));
+    half_a_change(&cluster, leader, [&before, &after]).await;
+    one_set_of_voters(&cluster, &after, &after).await;
     cluster.raft(4).propose(command(0)).await.unwrap();
+    cluster.end().await;
+}
+
+/// A leader looks after a change of voters that it finds a quarter of an election timeout later: not before it crashes.
+async fn patient(founders: u64) -> Cluster {
+    let election_timeout = std::time::Duration::from_secs(2);
+    Cluster::found_with(founders, |config| crate::Config { election_timeout, ..config }).await
+}
+
+/// Its leader begins a change of voters and is cut off as soon as the joint set is committed; then it crashes.
+async fn crash_in_the_middle(cluster: &mut Cluster, before: &BTreeSet<u64>, after: impl Fn(u64) -> BTreeSet<u64>) {
+    let leader = cluster.leader().await;
+    let (after, all) = (after(leader), cluster.members.keys().copied().collect::<BTreeSet<u64>>());
+    let left: BTreeSet<u64> = after.iter().copied().filter(|member| *member != leader).collect();
+    half_a_change(cluster, leader, [before, &after]).await;
+    cluster.net.isolate(leader, all);
+    assert!(left.iter().any(|member| cluster.raft(*member).is_changing_voters()), "a quorum has the joint set");
+    drop(cluster.stop(leader).await);
+
+    one_set_of_voters(cluster, &left, &after).await;
+    let next = cluster.leader_among(&left.iter().copied().collect::<Vec<_>>()).await;
+    in_time("answer", cluster.raft(next).propose(command(0))).await.unwrap();
+    cluster.net.heal();
+    cluster.start(leader).await;
+    one_set_of_voters(cluster, &after, &after).await;
+    let listed = || after.iter().all(|member| roles(cluster, *member) == roles(cluster, leader));
+    cluster.until("the same members everywhere", || listed().then_some(())).await;
+    in_time("read", cluster.raft(leader).read_barrier()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_completes_an_addition_in_whose_middle_the_last_one_crashed() {
+    let mut cluster = patient(3).await;
+    cluster.raft(1).add_learner(MemberId(4), node(4)).await.unwrap();
+    cluster.start(4).await;
+    let (before, after) = (BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 3, 4]));
+    cluster.agreed(&[1, 2, 3, 4], 0).await;
+    crash_in_the_middle(&mut cluster, &before, |_| after.clone()).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_completes_a_removal_in_whose_middle_the_last_one_crashed() {
+    let mut cluster = patient(4).await;
+    let before = BTreeSet::from([1, 2, 3, 4]);
+    let removed = cluster.follower().await;
+    let after = |leader| {
+        assert_ne!(leader, removed, "the lead has not changed");
+        BTreeSet::from([1, 2, 3, 4].map(|member| if member == removed { leader } else { member }))
+    };
+    crash_in_the_middle(&mut cluster, &before, after).await;
     cluster.end().await;
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{future::join_all, poll};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{Disk, Journal, command, config, journal};
 use crate::{Alone, Config, Leadership, MemberId, ProposeError, Raft, ReadError, SPACES};
@@ -114,6 +114,30 @@ async fn callers_that_go_away_leave_no_place_taken() {
 
     // What was packed is applied all the same; what was not is forgotten.
     assert_eq!(raft.propose(command(2)).await, Ok((1, command(2))));
+    assert_eq!(journal::read(&disk.state), [command(0), command(2)]);
+    raft.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_longer_than_its_caller_is_not_packed() {
+    let disk = Disk::in_memory();
+    let config = Config { entries_in_flight_max: 1, ..config() };
+    let (machine, mut keeper) = Journal::new(disk.state.clone()).held();
+    let raft = Raft::start(config, disk.log.clone(), machine, Arc::new(Alone)).await.unwrap();
+
+    let mut packed = Box::pin(raft.propose(command(0)));
+    assert!(poll!(&mut packed).is_pending());
+    keeper.entered.recv().await.unwrap();
+    let until = Instant::now() + Duration::from_millis(20);
+    let mut late = Box::pin(raft.propose_until(command(1), Some(until)));
+    assert!(poll!(&mut late).is_pending());
+    let mut patient = Box::pin(raft.propose(command(2)));
+    assert!(poll!(&mut patient).is_pending());
+    tokio::time::sleep_until(until).await;
+    drop(keeper.passes);
+
+    assert_eq!(late.await, Err(ProposeError::Late));
+    assert_eq!((packed.await, patient.await), (Ok((0, command(0))), Ok((1, command(2)))));
     assert_eq!(journal::read(&disk.state), [command(0), command(2)]);
     raft.shutdown().await.unwrap();
 }

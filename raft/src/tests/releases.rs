@@ -129,8 +129,11 @@ async fn an_entry_in_a_later_format_stops_who_is_sent_it() {
         payload: openraft::EntryPayload::Blank,
     };
     let known = cluster.raft(leader).known();
-    let (incarnation, starts) =
-        known.iter().find(|(member, _)| *member == leader).map(|(_, known)| (known.incarnation, known.starts)).unwrap();
+    let (incarnation, starts) = known
+        .iter()
+        .find(|(member, _)| *member == leader)
+        .map(|(_, known)| (known.disk.incarnation, known.disk.starts))
+        .unwrap();
     let request = AppendRequest {
         header: Some(Header {
             cluster: cluster.config.cluster.0,
@@ -140,6 +143,7 @@ async fn an_entry_in_a_later_format_stops_who_is_sent_it() {
             addressee: follower,
             addressee_incarnation: 0,
             sender_release: THIS.number(),
+            ..Header::default()
         }),
         vote: Some(Vote { term: status.term, member: leader, committed: true }),
         previous: Some(LogId { term: status.term, index: status.log_index }),

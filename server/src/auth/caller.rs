@@ -8,6 +8,8 @@ use store::Actor;
 use tls::PeerInfo;
 use tonic::Request;
 
+use crate::deadline::Deadline;
+
 /// Where gRPC clients carry their token, and where HTTP clients do. Source: etcd `rpctypes/metadatafields.go`.
 const TOKEN_FIELDS: [&str; 2] = ["token", "authorization"];
 /// Set by a gateway that speaks for others: the certificate is its own, and not theirs.
@@ -26,13 +28,19 @@ pub(crate) enum Caller {
         actor: Actor,
         /// What they showed, for streams that recognize them anew.
         credential: Option<Credential>,
+        /// How long they wait for this call.
+        until: Option<Deadline>,
     },
 }
 
 impl Caller {
     /// The caller that the gate put beside a request; who did not pass a gate is nobody.
     pub(crate) fn of<T>(request: &Request<T>) -> Self {
-        request.extensions().get().cloned().unwrap_or_default()
+        let caller = request.extensions().get().cloned();
+        caller.unwrap_or_else(|| {
+            let until = request.extensions().get().copied();
+            Self::Client { actor: Actor::Nobody, credential: None, until }
+        })
     }
 
     /// On whose behalf its commands and reads run.
@@ -43,14 +51,23 @@ impl Caller {
         }
     }
 
+    /// When the call is dropped that it makes.
+    pub(crate) fn until(&self) -> Option<Deadline> {
+        match self {
+            Self::ControlPlane => None,
+            Self::Client { until, .. } => *until,
+        }
+    }
+
+    /// For what goes on when the call has ended.
+    pub(crate) fn forget_deadline(&mut self) {
+        if let Self::Client { until, .. } = self {
+            *until = None;
+        }
+    }
+
     pub(crate) fn is_client(&self) -> bool {
         matches!(self, Self::Client { .. })
-    }
-}
-
-impl Default for Caller {
-    fn default() -> Self {
-        Self::Client { actor: Actor::Nobody, credential: None }
     }
 }
 

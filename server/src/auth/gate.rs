@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     core::Core,
+    deadline::Deadline,
     led::{self, Led},
     status::{auth_refused, no_leader, not_for_learners},
 };
@@ -92,7 +93,12 @@ impl Core {
         }
     }
 
-    async fn admit(&self, rule: Rule, credential: Option<Credential>) -> Result<Caller, Status> {
+    async fn admit(
+        &self,
+        rule: Rule,
+        credential: Option<Credential>,
+        until: Option<Deadline>,
+    ) -> Result<Caller, Status> {
         let actor = match rule {
             Rule::Public | Rule::KeysOfEachMessage => Actor::Nobody,
             Rule::User | Rule::Keys | Rule::Root => self.recognize(credential.as_ref()).await?,
@@ -105,7 +111,7 @@ impl Core {
             Rule::Root => auth.require_root(&actor),
         };
         admitted.map_err(auth_refused)?;
-        Ok(Caller::Client { actor, credential })
+        Ok(Caller::Client { actor, credential, until })
     }
 }
 
@@ -184,9 +190,10 @@ where
         // Nobody else may have put a caller there.
         request.extensions_mut().remove::<Caller>();
         let credential = Credential::of(&mut request, self.core.auth.certificates_count);
+        let until = request.extensions().get().copied();
         if !self.core.view.auth_is_enabled() {
             if credential.is_some() {
-                request.extensions_mut().insert(Caller::Client { actor: Actor::Nobody, credential });
+                request.extensions_mut().insert(Caller::Client { actor: Actor::Nobody, credential, until });
             }
             return self.service.call(request);
         }
@@ -195,7 +202,7 @@ where
         std::mem::swap(&mut service, &mut self.service);
         let core = Arc::clone(&self.core);
         Box::pin(async move {
-            match core.admit(rules::of(request.uri().path()), credential).await {
+            match core.admit(rules::of(request.uri().path()), credential, until).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     service.call(request).await

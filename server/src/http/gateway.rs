@@ -28,7 +28,11 @@ use super::{
     raw::Raw,
     reply,
 };
-use crate::{GrpcFace, status};
+use crate::{
+    GrpcFace,
+    deadline::{self, Deadline},
+    status,
+};
 
 /// JSON is longer than the message in it, by a third where it carries bytes.
 const JSON_PER_MESSAGE: usize = 2;
@@ -126,7 +130,7 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let messages = messages(body, rpc.input.clone(), self.body_bytes_max, failed);
         let mut services = self.services();
-        let answer = services.streaming(addressed(&head.headers, messages), rpc.path.clone(), Raw).await?;
+        let answer = services.streaming(addressed(&head.headers, messages)?, rpc.path.clone(), Raw).await?;
         Ok(lines(rpc, answer, Some(failure)))
     }
 
@@ -146,24 +150,27 @@ impl Gateway {
         })?;
         let message =
             json::read(&rpc.input, &body.to_bytes()).map_err(|malformed| status::unreadable_request(&malformed))?;
-        Ok(addressed(&head.headers, message))
+        addressed(&head.headers, message)
     }
 }
 
-/// A request with the metadata that its HTTP headers stand for: `authorization`, and `Grpc-Metadata-*` without that
-/// prefix.
-fn addressed<T>(headers: &HeaderMap, message: T) -> tonic::Request<T> {
+/// A request with the metadata that its HTTP headers stand for: `authorization`, `Grpc-Timeout`, and `Grpc-Metadata-*`
+/// without that prefix.
+///
+/// # Errors
+/// If the time that it has is none.
+fn addressed<T>(headers: &HeaderMap, message: T) -> Result<tonic::Request<T>, Status> {
     const PREFIX: &str = "grpc-metadata-";
     let mut metadata = HeaderMap::new();
     for (name, value) in headers {
         let stripped = name.as_str().strip_prefix(PREFIX).and_then(|rest| rest.parse::<header::HeaderName>().ok());
-        match stripped {
-            Some(name) => drop(metadata.append(name, value.clone())),
-            None if name == header::AUTHORIZATION => drop(metadata.append(name.clone(), value.clone())),
-            None => {}
+        let is_meant = *name == header::AUTHORIZATION || *name == deadline::FIELD;
+        if let Some(name) = stripped.or_else(|| is_meant.then(|| name.clone())) {
+            metadata.append(name, value.clone());
         }
     }
-    tonic::Request::from_parts(MetadataMap::from_headers(metadata), http::Extensions::default(), message)
+    Deadline::of(&metadata).map_err(|_| status::invalid_timeout(&metadata[deadline::FIELD]))?;
+    Ok(tonic::Request::from_parts(MetadataMap::from_headers(metadata), http::Extensions::default(), message))
 }
 
 /// What a client sends, one message an object. It ends where the body ends, or breaks off at what is no message: `failed`

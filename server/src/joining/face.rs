@@ -20,7 +20,7 @@ use crate::{
     custody::{member_custody, workload_custody},
     ids,
     members::{has_any, learners, wire_member},
-    status::{no_way_to_members, not_changed, too_many_learners},
+    status::{name_taken, no_way_to_members, not_changed, too_many_learners},
     urls::{is_secure, peer_urls},
 };
 
@@ -168,13 +168,6 @@ impl Membership for JoiningFace {
             peers: Some(peers),
         }))
     }
-}
-
-fn name_taken(name: &str, by: MemberId) -> Status {
-    Status::already_exists(format!(
-        "there is a member named {name} already, {by}: choose another name, or take its place by 'meshstore cluster \
-         replace'"
-    ))
 }
 
 fn unknown_invitation() -> Status {

@@ -86,25 +86,31 @@ impl Metrics {
     }
 }
 
-/// A proposal on its way, counted as pending until it is dropped.
+/// A proposal on its way, counted as pending until it is dropped: as failed then, unless it was answered.
 #[derive(Debug)]
-pub(crate) struct Pending<'a>(&'a Metrics);
+pub(crate) struct Pending<'a> {
+    metrics: &'a Metrics,
+    answered: bool,
+}
 
 impl<'a> Pending<'a> {
     pub(crate) fn new(metrics: &'a Metrics) -> Self {
         metrics.proposals_pending.fetch_add(1, Ordering::Relaxed);
-        Self(metrics)
+        Self { metrics, answered: false }
     }
 
-    /// There is no answer.
-    pub(crate) fn failed(&self) {
-        self.0.proposals_failed.fetch_add(1, Ordering::Relaxed);
+    /// There is an answer.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.0.proposals_pending.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.proposals_pending.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            self.metrics.proposals_failed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Calls of the gRPC services, counted.
+//! Calls of the gRPC services, counted, and ended when their time is over.
 //!
-//! Owns: one shard of counters a serving thread, and the layer that counts into it.
+//! Owns: one shard of counters a serving thread, and the layer that counts into it and holds the clients' deadlines.
 //!
 //! - Counting touches memory of the serving thread alone; a scrape adds the shards up.
 //! - A call counts as started when its head has arrived, and as handled once: with the status that was sent, or as
@@ -11,6 +11,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    future::ready,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -23,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
 use prost_reflect::DescriptorPool;
 use tonic::{body::Body, service::Routes};
@@ -33,6 +34,8 @@ use types::Durations;
 use super::text::Page;
 use crate::{
     auth::Gated,
+    deadline::{Deadline, Timer},
+    status::{self, deadline_exceeded},
     unary::{KV_PATHS, KvService},
 };
 
@@ -214,15 +217,26 @@ impl GrpcFace {
             self.shard.started[method].fetch_add(1, Ordering::Relaxed);
         }
         let begun = self.shard.seconds.as_ref().map(|_| Instant::now());
-        let request = request.map(|body| Question { body, shard: Arc::clone(&self.shard) });
-        let call = Call { shard: Arc::clone(&self.shard), method, begun };
+        let deadline = Deadline::of(request.headers());
+        let mut request = request.map(|body| Question { body, shard: Arc::clone(&self.shard) });
+        let call = Some(Call { shard: Arc::clone(&self.shard), method, begun });
+        let deadline = match deadline {
+            Ok(deadline) => deadline,
+            Err(malformed) => {
+                let refused = ready(Ok(malformed.into_http()));
+                return Answering { answer: Either::Right(Box::pin(refused)), call, timer: None };
+            }
+        };
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
+        }
         let answer = match &self.kv {
             Some(kv) if request.uri().path().starts_with(KV_PATHS) => {
                 Either::Right(kv.clone().call(request.map(Body::new)))
             }
             Some(_) | None => Either::Left(self.routes.clone().call(request)),
         };
-        Answering { answer, call: Some(call) }
+        Answering { answer, call, timer: deadline.map(Timer::new) }
     }
 
     /// The same services with counters of their own.
@@ -289,16 +303,25 @@ type AnswerOf<S> = <S as Service<Request<Body>>>::Future;
 pub struct Answering {
     answer: Either<AnswerOf<Routes>, AnswerOf<Gated<KvService>>>,
     call: Option<Call>,
+    timer: Option<Timer>,
 }
 
 impl Future for Answering {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(response) = ready!(Pin::new(&mut self.answer).poll(cx));
+        let response = match Pin::new(&mut self.answer).poll(cx) {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Pending => {
+                ready!(poll_over(&mut self.timer, cx));
+                self.timer = None;
+                deadline_exceeded().into_http()
+            }
+        };
         let mut call = self.call.take().expect("a future is not polled after it is ready");
         call.note(response.headers());
-        Poll::Ready(Ok(response.map(|body| Answer { body, call })))
+        let timer = self.timer.take();
+        Poll::Ready(Ok(response.map(|body| Answer { body, call, timer, has_begun: false })))
     }
 }
 
@@ -329,11 +352,46 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Question<B> {
     }
 }
 
+/// Ready when a call's time is over, if it has an end.
+fn poll_over(timer: &mut Option<Timer>, cx: &mut Context<'_>) -> Poll<()> {
+    timer.as_mut().map_or(Poll::Pending, |timer| timer.poll_over(cx))
+}
+
 /// The body of an answer, its bytes and its status counted.
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
     call: Call,
+    timer: Option<Timer>,
+    /// It has told something, so that whatever comes next is part of a stream.
+    has_begun: bool,
+}
+
+impl Answer {
+    /// The next piece, or that the call's time is over.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let piece = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => {
+                ready!(poll_over(&mut self.timer, cx));
+                None
+            }
+            // A stream may have something to tell at all times.
+            Poll::Ready(Some(Ok(piece))) if piece.is_data() && self.has_begun => {
+                Some(piece).filter(|_| !self.timer.as_ref().is_some_and(Timer::is_over))
+            }
+            Poll::Ready(piece) => {
+                self.has_begun = true;
+                return Poll::Ready(piece);
+            }
+        };
+        Poll::Ready(Some(piece.map_or_else(|| self.end(), Ok)))
+    }
+
+    fn end(&mut self) -> Result<Frame<Bytes>, tonic::Status> {
+        self.timer = None;
+        self.body = Body::empty();
+        status::trailers(&deadline_exceeded())
+    }
 }
 
 impl http_body::Body for Answer {
@@ -341,7 +399,7 @@ impl http_body::Body for Answer {
     type Error = tonic::Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = ready!(self.poll_piece(cx));
         if let Some(Ok(frame)) = &frame {
             if let Some(data) = frame.data_ref() {
                 self.call.shard.sent_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);

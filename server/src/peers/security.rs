@@ -37,6 +37,10 @@ pub struct PeerFiles {
     pub trusted_ca: PathBuf,
     /// Names or addresses, one of which a member's certificate must bear; empty: any.
     pub allowed_hosts: Vec<String>,
+    /// Common names, one of which the certificate of a member that connects must have; empty: any.
+    pub allowed_names: Vec<String>,
+    /// File of members' certificates that were taken back, signed by their authorities.
+    pub crl: Option<PathBuf>,
 }
 
 /// How members prove who they are.
@@ -78,7 +82,9 @@ impl PeerSecurity {
             Self::Files(files) => {
                 let files = ServerFiles {
                     client_ca: Some(files.trusted_ca.clone()),
+                    client_crl: files.crl.clone(),
                     client_hosts: files.allowed_hosts.clone(),
+                    client_names: files.allowed_names.clone(),
                     ..ServerFiles::new(files.cert.clone(), files.key.clone())
                 };
                 web::server_config(files, &Policy::default(), tls::H2)

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use proto::member::{self as pb, peers_server::Peers};
 use tonic::{Request, Response, Status};
-use types::LeaseId;
+use types::{LeaseId, Revision};
 
 use super::leader;
-use crate::{core::Core, members::wire_member, status::too_many_at_once};
+use crate::{compare, core::Core, members::wire_member, status::too_many_at_once};
 
 /// Most leases that are renewed together.
 const RENEWALS_MAX: usize = 10_000;
@@ -36,6 +36,13 @@ impl Peers for PeersFace {
             member_id: members.iter().find(has_addresses).map_or(0, |member| member.id.0),
             members: members.into_iter().map(wire_member).collect(),
         }))
+    }
+
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        // All that was acknowledged is here then, so what the leader has, too.
+        self.0.confirm_read().await?;
+        let hash = compare::hash_here(&self.0, Revision::new(request.into_inner().revision)).await?;
+        Ok(Response::new(pb::HashResponse { hash: hash.hash, compact_revision: hash.compacted }))
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {

@@ -33,7 +33,7 @@ impl Upgrade for UpgradeFace {
     }
 
     async fn probe(&self, _request: Request<pb::ProbeRequest>) -> Result<Response<pb::ProbeResponse>, Status> {
-        let agreed = self.0.agree(Proposal::cluster(ClusterCommand::Probe));
+        let agreed = self.0.agree(Proposal::cluster(ClusterCommand::Probe), None);
         let answer = timeout(self.0.request_timeout(), agreed).await.map_err(|_elapsed| timed_out())?;
         match answer.map_err(|error| not_agreed(&error))? {
             Answer::Cluster { index, version } => {

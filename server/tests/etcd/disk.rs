@@ -16,16 +16,13 @@ use proto::etcdserverpb::{
 use tempfile::TempDir;
 use tonic::{Code, Status, service::Routes};
 
+use crate::ability::{Ability, pass_over};
+
 /// A file system in memory, of its own size; unmounted when this is dropped.
 struct SmallDisk(TempDir);
 
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is told what they did not test")]
-fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-}
-
 impl SmallDisk {
-    /// `None` where the machine does not let us mount: that is said, and the test passes over.
+    /// `None` where the machine does not let us mount, which is said.
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mounted =
@@ -33,7 +30,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
-        skip("cannot mount a small disk here");
+        pass_over(Ability::MOUNT, "a small disk cannot be mounted here");
         None
     }
 

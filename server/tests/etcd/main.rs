@@ -1,7 +1,11 @@
 //! A member's etcd v3 services, asked as clients would ask, on a real disk. One program, since each takes long to build.
 
+#[path = "../../../tests/harness/ability.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod ability;
 mod cluster;
 mod concurrency;
+mod deadlines;
 mod disk;
 mod dropped;
 mod hash_kv;

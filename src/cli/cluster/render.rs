@@ -108,6 +108,7 @@ fn health(cluster: &Cluster, report: &Report) -> String {
                 status.errors.iter().map(|error| error.trim().trim_start_matches("etcdserver: ")).collect();
             told.join(", ")
         }
+        Ok(_) if cluster.is_astray(report) => "does not follow the leader".to_owned(),
         Ok(_) if lag(cluster, report).is_some_and(|lag| lag > FAR_BEHIND) => "far behind".to_owned(),
         Ok(_) => "healthy".to_owned(),
     }
@@ -222,6 +223,16 @@ mod tests {
         let value: Value = serde_json::from_str(&printed(&cluster, Output::Json)).unwrap();
         assert_eq!((&value["leader"], &value["members"][1]["lag"]), (&json!("1"), &json!(3)));
         assert!(printed(&cluster, Output::Yaml).contains("votersAnswering: 2"));
+    }
+
+    #[test]
+    fn who_answers_and_does_not_follow_the_leader_is_not_healthy() {
+        let mut members: Vec<_> = [(1, "a"), (2, "b"), (3, "c")].map(|(id, name)| report(id, name, Some(50))).into();
+        let astray = &mut members[2].answer.as_mut().unwrap().status;
+        (astray.leader, astray.raft_term) = (3, 2);
+        let text = printed(&Cluster { id: 0xc, unconfirmed: false, members }, Output::Table);
+        assert!(text.contains("2 of 3 voters answer, no other may be lost"), "{text}");
+        assert!(text.contains("c      follower   does not follow the leader"), "{text}");
     }
 
     #[test]

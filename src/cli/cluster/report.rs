@@ -86,10 +86,16 @@ impl Cluster {
             .map(String::as_str)
     }
 
-    /// How many voters there are, and how many of them answer.
+    /// How many voters there are, and how many of them answer and follow the leader.
     pub(super) fn voters(&self) -> (usize, usize) {
         let voters = || self.members.iter().filter(|report| !report.member.is_learner);
-        (voters().count(), voters().filter(|report| report.answer.is_ok()).count())
+        (voters().count(), voters().filter(|report| report.answer.is_ok() && !self.is_astray(report)).count())
+    }
+
+    /// Whether a member does not follow the leader, of whom others know.
+    pub(super) fn is_astray(&self, report: &Report) -> bool {
+        let followed = report.status().map(|status| status.leader);
+        self.leader().is_some_and(|leader| followed.is_some_and(|followed| followed != leader))
     }
 
     pub(super) fn has_quorum(&self) -> bool {

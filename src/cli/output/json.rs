@@ -11,9 +11,27 @@ use serde_json::{Map, Value, json};
 use std::io::{Result, Write};
 use types::{LeaseId, Revision};
 
-pub(crate) fn print(response: &Response<'_>, out: &mut dyn Write) -> Result<()> {
-    serde_json::to_writer(&mut *out, &value(response))?;
+/// `hex`: the IDs of members and their cluster are hexadecimal text, as etcdctl tells them where it is asked for members.
+pub(crate) fn print(response: &Response<'_>, hex: bool, out: &mut dyn Write) -> Result<()> {
+    let of_members = matches!(response, Response::Members(_) | Response::MembersChanged(..) | Response::MemberAdded(_));
+    let mut value = value(response);
+    if hex && of_members {
+        ids_in_hexadecimal(&mut value);
+    }
+    serde_json::to_writer(&mut *out, &value)?;
     writeln!(out)
+}
+
+/// Every ID, wherever it stands.
+fn ids_in_hexadecimal(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(ids_in_hexadecimal),
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| match value.as_u64() {
+            Some(id) if ["cluster_id", "member_id", "ID"].contains(&name.as_str()) => *value = json!(format!("{id:x}")),
+            _ => ids_in_hexadecimal(value),
+        }),
+        _ => {}
+    }
 }
 
 fn value(response: &Response<'_>) -> Value {

@@ -157,6 +157,8 @@ fn members_are_printed_as_etcdctl_prints_them() {
         "\n"
     );
     assert_eq!(printed(Format::Json, false, &response), json);
+    let hex = json.replace(":1,", ":\"1\",").replace(":171,", ":\"ab\",");
+    assert_eq!(printed(Format::Json, true, &response), hex);
     let table = "\
 +----+---------+---------+------------+--------------+------------+
 | ID | STATUS  |  NAME   | PEER ADDRS | CLIENT ADDRS | IS LEARNER |

@@ -8,37 +8,60 @@ use clap::{
     error::{Error, ErrorKind},
 };
 
+use crate::cli::duration;
+
 /// A flag that is not here.
-struct Absent {
-    name: &'static str,
+pub(super) struct Absent {
+    pub(super) name: &'static str,
+    /// Whether etcd 3.5 has it with `experimental-` before its name.
+    was_experimental: bool,
     /// Values that ask for nothing, etcd's default first; it stands for a flag without a value too, if that is `true`.
     idle: &'static [&'static str],
-    advice: &'static str,
+    pub(super) advice: &'static str,
 }
 
 const fn absent(name: &'static str, idle: &'static [&'static str], advice: &'static str) -> Absent {
-    Absent { name, idle, advice }
+    Absent { name, was_experimental: false, idle, advice }
 }
 
-const NO_COMPARISON: &str = "members are compared by 'meshstore endpoint hashkv --cluster': leave it out";
+impl Absent {
+    const fn experimental(mut self) -> Self {
+        self.was_experimental = true;
+        self
+    }
+
+    fn takes(&self, value: &str) -> bool {
+        let same = |idle: &str| {
+            let (idle, value) = (duration::parse(idle), duration::parse(value));
+            idle.is_ok() && idle == value
+        };
+        value.is_empty() || self.idle.iter().any(|idle| *idle == value || same(idle))
+    }
+}
+
+pub(super) const NO_COMPARISON: &str = "members are compared by --corrupt-check-time: leave it out";
 const ONE_CERTIFICATE: &str = "members show one certificate in both directions: leave it out";
 const NO_DISCOVERY: &str = "members are not discovered in this version: leave it out";
 const NO_TUNING: &str = "there is nothing to tune here: leave it out";
 const NO_TRACING: &str = "traces are not sent in this version: leave it out";
+const NO_V2: &str = "API v2 is gone, and its proxy with it: leave it out";
+/// etcd's default, to the letter.
+const ROTATION: &str = r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
-const FLAGS: &[Absent] = &[
+pub(super) const FLAGS: &[Absent] = &[
     absent("wal-dir", &[], "the log is kept in the data directory: make DATA_DIR/log a mount point instead"),
     absent("max-wals", &["5"], "the log frees its space by itself: leave it out"),
     absent("max-snapshots", &["5"], "there are no snapshot files to count: leave it out"),
     absent("backend-bbolt-freelist-type", &["map", "array"], "the backend is not bbolt: leave it out"),
-    absent("backend-batch-interval", &["0s", "0", "100ms"], NO_TUNING),
+    absent("backend-batch-interval", &["0s", "100ms"], NO_TUNING),
     absent("backend-batch-limit", &["0", "10000"], NO_TUNING),
-    absent("compaction-batch-limit", &["0", "1000"], NO_TUNING),
-    absent("compaction-sleep-interval", &["0s", "0", "10ms"], NO_TUNING),
-    absent("bootstrap-defrag-threshold-megabytes", &["0"], "space comes back without defragmentation: leave it out"),
+    absent("compaction-batch-limit", &["0", "1000"], NO_TUNING).experimental(),
+    absent("compaction-sleep-interval", &["0s", "10ms"], NO_TUNING).experimental(),
+    absent("bootstrap-defrag-threshold-megabytes", &["0"], "space comes back without defragmentation: leave it out")
+        .experimental(),
     absent("grpc-keepalive-min-time", &["5s"], "clients may ping as often as they like: leave it out"),
     absent("socket-reuse-port", &["false"], "ports are not shared with other processes: leave it out"),
-    absent("socket-reuse-address", &["false"], "addresses are always reused: leave it out"),
+    absent("socket-reuse-address", &["false", "true"], "addresses are always reused: leave it out"),
     absent("raft-read-timeout", &["5s"], NO_TUNING),
     absent("raft-write-timeout", &["5s"], NO_TUNING),
     absent("initial-election-tick-advance", &["true"], NO_TUNING),
@@ -59,31 +82,41 @@ const FLAGS: &[Absent] = &[
     absent("peer-client-cert-file", &[], ONE_CERTIFICATE),
     absent("peer-client-key-file", &[], ONE_CERTIFICATE),
     absent("peer-auto-tls", &["false"], "found the cluster by 'meshstore cluster bootstrap', which makes certificates"),
-    absent("peer-crl-file", &[], "a member is taken back by 'meshstore cluster remove': leave it out"),
-    absent("peer-cert-allowed-cn", &[], "say whom to let in by --peer-cert-allowed-hostname"),
-    absent("peer-skip-client-san-verification", &["false"], "addresses of members are not compared: leave it out"),
+    absent(
+        "peer-skip-client-san-verification",
+        &["false", "true"],
+        "addresses of members are not compared: leave it out",
+    )
+    .experimental(),
     absent("client-cert-file", &[], "the gateway needs no certificate to reach its own member: leave it out"),
     absent("client-key-file", &[], "the gateway needs no certificate to reach its own member: leave it out"),
     absent("logger", &["zap"], "there is one logger: leave it out, and choose a form by --log-format"),
     absent("log-outputs", &["default", "stderr"], "logs go to standard error: leave it out, and redirect that"),
     absent("enable-log-rotation", &["false"], "logs go to standard error: let what takes it rotate"),
-    absent("log-rotation-config-json", &[], "logs go to standard error: let what takes it rotate"),
+    absent("log-rotation-config-json", &[ROTATION], "logs go to standard error: let what takes it rotate"),
     absent("enable-pprof", &["false"], "profiles are not served: leave it out, and use perf on the process"),
-    absent("enable-distributed-tracing", &["false"], NO_TRACING),
-    absent("distributed-tracing-address", &["localhost:4317"], NO_TRACING),
-    absent("distributed-tracing-service-name", &["etcd"], NO_TRACING),
-    absent("distributed-tracing-instance-id", &[], NO_TRACING),
-    absent("distributed-tracing-sampling-rate", &["0"], NO_TRACING),
-    absent("feature-gates", &[], "this version has no feature gates: leave it out"),
-    absent("corrupt-check-time", &["0s", "0"], NO_COMPARISON),
-    absent("compact-hash-check-time", &["1m0s", "1m"], NO_COMPARISON),
-    absent("downgrade-check-time", &["5s"], "there is no downgrade to look for: leave it out"),
-    absent("warning-apply-duration", &["100ms"], "slow requests are told by the metrics: leave it out"),
-    absent("warning-unary-request-duration", &["300ms"], "slow requests are told by the metrics: leave it out"),
-    absent("memory-mlock", &["false"], "memory is not locked: leave it out, and give the process no swap"),
+    absent("enable-distributed-tracing", &["false"], NO_TRACING).experimental(),
+    absent("distributed-tracing-address", &["localhost:4317"], NO_TRACING).experimental(),
+    absent("distributed-tracing-service-name", &["etcd"], NO_TRACING).experimental(),
+    absent("distributed-tracing-instance-id", &[], NO_TRACING).experimental(),
+    absent("distributed-tracing-sampling-rate", &["0"], NO_TRACING).experimental(),
+    absent("compact-hash-check-time", &["1m"], NO_COMPARISON).experimental(),
+    absent("downgrade-check-time", &["5s"], "there is no downgrade to look for: leave it out").experimental(),
+    absent("warning-apply-duration", &["100ms"], "slow requests are told by the metrics: leave it out").experimental(),
+    absent("warning-unary-request-duration", &["300ms"], "slow requests are told by the metrics: leave it out")
+        .experimental(),
+    absent("memory-mlock", &["false"], "memory is not locked: leave it out, and give the process no swap")
+        .experimental(),
     absent("unsafe-no-fsync", &["false"], "what is acknowledged is always on stable storage: leave it out"),
-    absent("enable-v2", &["false"], "API v2 is gone: leave it out"),
-    absent("proxy", &["off"], "the proxy mode of API v2 is gone: leave it out"),
+    absent("enable-v2", &["false"], NO_V2),
+    absent("enable-v2v3", &[], NO_V2).experimental(),
+    absent("v2-deprecation", &["not-yet", "write-only", "write-only-drop-data", "gone"], NO_V2),
+    absent("proxy", &["off"], NO_V2),
+    absent("proxy-failure-wait", &["5000"], NO_V2),
+    absent("proxy-refresh-interval", &["30000"], NO_V2),
+    absent("proxy-dial-timeout", &["1000"], NO_V2),
+    absent("proxy-write-timeout", &["5000"], NO_V2),
+    absent("proxy-read-timeout", &["0"], NO_V2),
     absent("auto-tls", &["false"], "certificates are not made up here: give --cert-file and --key-file"),
     absent("self-signed-cert-validity", &["1"], "certificates are not made up here: leave it out"),
 ];
@@ -114,12 +147,12 @@ impl clap::Args for AbsentFlags {
 
 fn argument(flag: &'static Absent) -> Arg {
     let switch = matches!(flag.idle.first(), Some(&("true" | "false")));
-    let argument = Arg::new(flag.name)
-        .long(flag.name)
-        .hide(true)
-        .action(ArgAction::Append)
-        .env(super::variable(flag.name))
-        .value_parser(Idle(flag));
+    let argument = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append).value_parser(Idle(flag));
+    let argument = if flag.was_experimental {
+        argument.alias(super::experimental(flag.name)).env(super::renamed_variable(flag.name))
+    } else {
+        argument.env(super::variable(flag.name))
+    };
     if switch { argument.num_args(0..=1).require_equals(true).default_missing_value("true") } else { argument }
 }
 
@@ -137,8 +170,8 @@ impl TypedValueParser for Idle {
         value: &std::ffi::OsStr,
     ) -> Result<Self::Value, Error> {
         let value = StringValueParser::new().parse_ref(command, argument, value)?;
-        let Absent { name, idle, advice } = *self.0;
-        if value.is_empty() || idle.contains(&value.as_str()) {
+        let Absent { name, advice, .. } = *self.0;
+        if self.0.takes(&value) {
             return Ok(value);
         }
         let text = format!("--{name}: {advice}\n");
@@ -158,12 +191,20 @@ mod tests {
 
     #[test]
     fn what_asks_for_nothing_is_taken_and_the_rest_is_told_what_to_do() {
-        let taken: [&[&str]; 5] =
-            [&[], &["--logger=zap"], &["--pre-vote"], &["--enable-pprof=false"], &["--discovery-srv", ""]];
+        let taken: [&[&str]; 7] = [
+            &[],
+            &["--logger=zap"],
+            &["--pre-vote"],
+            &["--enable-pprof=false"],
+            &["--discovery-srv", ""],
+            &["--compact-hash-check-time", "60s"],
+            &["--experimental-peer-skip-client-san-verification"],
+        ];
         for words in taken {
             assert_eq!(outcome(words), Ok(()), "{words:?}");
         }
-        let refused: [(&[&str], &str); 4] = [
+        let refused: [(&[&str], &str); 5] = [
+            (&["--experimental-compact-hash-check-time", "1h"], "--corrupt-check-time"),
             (&["--discovery-srv", "example.com"], "members are not discovered"),
             (&["--pre-vote=false"], "pre-vote"),
             (&["--peer-auto-tls"], "cluster bootstrap"),

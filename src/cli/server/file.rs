@@ -28,7 +28,7 @@ const RENAMED: [(&str, &str); 4] = [
     ("crl-file", "client-crl-file"),
 ];
 /// Flags that are durations: a number is nanoseconds, as Go reads it.
-const DURATIONS: [&str; 10] = [
+const DURATIONS: [&str; 11] = [
     "watch-progress-notify-interval",
     "grpc-keepalive-interval",
     "grpc-keepalive-timeout",
@@ -37,6 +37,7 @@ const DURATIONS: [&str; 10] = [
     "compaction-sleep-interval",
     "corrupt-check-time",
     "compact-hash-check-time",
+    "downgrade-check-time",
     "warning-apply-duration",
     "warning-unary-request-duration",
 ];
@@ -220,7 +221,9 @@ fn word(
         Value::Null => return Ok(None),
         Value::String(text) if text.is_empty() => return Ok(None),
         Value::Array(list) if list.is_empty() => return Ok(None),
-        Value::Number(number) if DURATIONS.contains(&flag) => Some(format!("{number}ns")),
+        Value::Number(number) if DURATIONS.contains(&flag.strip_prefix("experimental-").unwrap_or(flag)) => {
+            Some(format!("{number}ns"))
+        }
         Value::Array(list) => list.iter().map(scalar).collect::<Option<Vec<_>>>().map(|list| list.join(",")),
         one => scalar(one),
     };
@@ -250,6 +253,8 @@ data-dir:
 snapshot-count: 5
 listen-client-urls: http://127.0.0.1:1,http://127.0.0.1:2
 watch-progress-notify-interval: 5000000000
+experimental-watch-progress-notify-interval: 1000000000
+experimental-initial-corrupt-check: true
 grpc-keepalive-interval: 2h
 client-transport-security:
   cert-file: c
@@ -265,6 +270,8 @@ log-outputs: []
             "--snapshot-count=5",
             "--listen-client-urls=http://127.0.0.1:1,http://127.0.0.1:2",
             "--watch-progress-notify-interval=5000000000ns",
+            "--experimental-watch-progress-notify-interval=1000000000ns",
+            "--experimental-initial-corrupt-check=true",
             "--grpc-keepalive-interval=2h",
             "--cert-file=c",
             "--client-cert-auth=true",

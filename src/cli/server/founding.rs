@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use server::{Founder, Founding};
 
-use super::variable;
+use super::{renamed_variable, variable};
 use crate::cli::failure::Failure;
 
 /// The cluster's first members.
@@ -19,7 +19,7 @@ pub(super) struct FoundingFlags {
     #[arg(long, value_enum, env = variable("initial-cluster-state"))]
     initial_cluster_state: Option<State>,
     /// Most learners that are to stay learners [default: 1]
-    #[arg(long, value_name = "COUNT", env = variable("max-learners"))]
+    #[arg(long, value_name = "COUNT", alias = "experimental-max-learners", env = renamed_variable("max-learners"))]
     max_learners: Option<usize>,
 }
 

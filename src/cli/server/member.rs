@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use types::Release;
 
-use super::history::Mode;
+use super::{history::Mode, renamed_variable};
 use crate::cli::{duration, failure::Failure};
 
 /// The member itself.
@@ -36,7 +36,7 @@ pub(crate) struct MemberFlags {
     #[arg(long, value_name = "COUNT", env = "ETCD_SNAPSHOT_COUNT")]
     snapshot_count: Option<u64>,
     /// Log entries that a purge leaves, from which a member that was away a short while catches up [default: 5000]
-    #[arg(long, value_name = "COUNT", env = "ETCD_SNAPSHOT_CATCHUP_ENTRIES")]
+    #[arg(long, value_name = "COUNT", alias = "experimental-snapshot-catchup-entries", env = renamed_variable("snapshot-catchup-entries"))]
     snapshot_catchup_entries: Option<u64>,
     /// Most operations of a transaction [default: 128]
     #[arg(long, value_name = "COUNT", env = "ETCD_MAX_TXN_OPS")]
@@ -57,8 +57,13 @@ pub(crate) struct MemberFlags {
     #[arg(long, value_name = "RELEASE", env = "ETCD_AS_RELEASE")]
     as_release: Option<Release>,
     /// An idle watch that asked for it is told of progress this often, 100ms at least [default: 10m]
-    #[arg(long, value_name = "TIME", env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", alias = "experimental-watch-progress-notify-interval",
+        env = renamed_variable("watch-progress-notify-interval"), value_parser = duration::parse)]
     watch_progress_notify_interval: Option<Duration>,
+    /// While it leads, hold the keys of all members against each other this often; 0: never [default: 0]
+    #[arg(long, value_name = "TIME", alias = "experimental-corrupt-check-time",
+        env = renamed_variable("corrupt-check-time"), value_parser = duration::parse)]
+    corrupt_check_time: Option<Duration>,
 }
 
 /// The longest election timeout. Source: etcd `maxElectionMs`.
@@ -111,6 +116,7 @@ impl MemberFlags {
             release: self.as_release.unwrap_or(default.release),
             store,
             watch_progress_interval: self.progress_interval().unwrap_or(default.watch_progress_interval),
+            corrupt_check_interval: self.corrupt_check_time.filter(|interval| !interval.is_zero()),
             ..default
         }
     }

@@ -32,6 +32,13 @@ pub(super) struct PeerFlags {
     #[arg(long, value_name = "HOST,…", value_delimiter = ',', env = variable("peer-cert-allowed-hostname"),
         requires = "peer_trusted_ca_file")]
     peer_cert_allowed_hostname: Option<Vec<String>>,
+    /// Common names, one of which the certificate of a member that connects must have
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', env = variable("peer-cert-allowed-cn"),
+        requires = "peer_trusted_ca_file", conflicts_with = "peer_cert_allowed_hostname")]
+    peer_cert_allowed_cn: Option<Vec<String>>,
+    /// File of members' certificates that were revoked, PEM or DER, signed by their authority; asked of who connects
+    #[arg(long, value_name = "FILE", env = variable("peer-crl-file"), requires = "peer_trusted_ca_file")]
+    peer_crl_file: Option<PathBuf>,
 }
 
 impl PeerFlags {
@@ -44,7 +51,8 @@ impl PeerFlags {
             failure.next("name their authority by --peer-trusted-ca-file")
         })?;
         let allowed_hosts = self.peer_cert_allowed_hostname.clone().unwrap_or_default();
-        Ok(Some(PeerFiles { cert, key, trusted_ca, allowed_hosts }))
+        let allowed_names = self.peer_cert_allowed_cn.clone().unwrap_or_default();
+        Ok(Some(PeerFiles { cert, key, trusted_ca, allowed_hosts, allowed_names, crl: self.peer_crl_file.clone() }))
     }
 
     /// Where other members are listened for: what was said, or else what they are told. A plain text URL is of no use to

@@ -1,4 +1,4 @@
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use super::*;
 
@@ -9,9 +9,13 @@ struct Line {
 }
 
 fn resolved(flags: &[&str]) -> Result<Settings, Failure> {
-    let words = ["server"].iter().chain(flags);
+    parsed(flags)?.resolve()
+}
+
+fn parsed(flags: &[&str]) -> Result<Args, Failure> {
+    let words = without_empty_flags(["server"].iter().chain(flags).map(OsString::from));
     let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| Failure::bad_args(error.to_string()))?;
-    line.args.resolve()
+    Ok(line.args)
 }
 
 fn refusal(flags: &[&str]) -> String {
@@ -165,12 +169,99 @@ fn other_members_are_listened_for_where_they_are_told_to_connect() {
     assert!(refusal(&files).contains("--peer-trusted-ca-file"));
     let files = [&files[..], &["--peer-trusted-ca-file", "ca", "--peer-client-cert-auth"]].concat();
     assert!(resolved(&files).unwrap().member.peer_files.is_some());
+    let guarded = [&files[..], &["--peer-cert-allowed-cn", "a,b", "--peer-crl-file", "crl"]].concat();
+    let guarded = resolved(&guarded).unwrap().member.peer_files.unwrap();
+    assert_eq!((guarded.allowed_names.as_slice(), guarded.crl), (&["a".into(), "b".into()][..], Some("crl".into())));
+    let both = ["--peer-cert-allowed-cn", "a", "--peer-cert-allowed-hostname", "b"];
+    assert!(refusal(&[&files[..], &both].concat()).contains("cannot be used with"));
 }
 
 #[test]
 fn what_etcd_has_and_we_have_not_is_told() {
     assert!(refusal(&["--discovery-srv", "example.com"]).contains("not discovered"));
     assert!(resolved(&["--logger=zap", "--log-outputs", "stderr", "--pre-vote=true"]).is_ok());
+}
+
+/// etcd's flags, each as `--FLAG=DEFAULT`.
+fn etcds_flags() -> impl Iterator<Item = &'static str> {
+    include_str!("etcd.flags").lines().filter(|line| line.starts_with("--"))
+}
+
+#[test]
+fn every_flag_of_etcds_is_taken_at_its_default() {
+    for word in etcds_flags() {
+        let taken = resolved(&[word]).map(drop).map_err(|failure| failure.to_string());
+        assert_eq!(taken, Ok(()), "{word}");
+    }
+    let all: Vec<_> = etcds_flags().collect();
+    assert!(all.len() > 100 && resolved(&all).is_ok(), "{}", refusal(&all));
+}
+
+#[test]
+fn an_empty_value_is_none() {
+    let command = <Args as clap::Args>::augment_args(clap::Command::new("server"));
+    for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+        assert!(resolved(&[format!("--{flag}=").as_str()]).is_ok(), "{flag}");
+    }
+    assert!(resolved(&["--tls-max-version", "", "--client-cert-allowed-hostname", "", "--cert-file", ""]).is_ok());
+    assert!(resolved(&["--xyzzy="]).is_err());
+}
+
+#[test]
+fn a_member_of_kubeadms_starts() {
+    let common = [
+        "--advertise-client-urls=https://10.0.0.1:2379",
+        "--cert-file=server.crt",
+        "--client-cert-auth=true",
+        "--data-dir=/var/lib/etcd",
+        "--initial-advertise-peer-urls=https://10.0.0.1:2380",
+        "--initial-cluster=node=https://10.0.0.1:2380",
+        "--key-file=server.key",
+        "--listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379",
+        "--listen-metrics-urls=http://127.0.0.1:2381",
+        "--listen-peer-urls=https://10.0.0.1:2380",
+        "--name=node",
+        "--peer-cert-file=peer.crt",
+        "--peer-client-cert-auth=true",
+        "--peer-key-file=peer.key",
+        "--peer-trusted-ca-file=ca.crt",
+        "--snapshot-count=10000",
+        "--trusted-ca-file=ca.crt",
+    ];
+    let of_35 = ["--experimental-initial-corrupt-check=true", "--experimental-watch-progress-notify-interval=5s"];
+    let of_36 = ["--feature-gates=InitialCorruptCheck=true", "--watch-progress-notify-interval=5s"];
+    for asked in [of_35, of_36] {
+        let args = parsed(&[&common[..], &asked].concat()).unwrap();
+        assert_eq!(args.gates.told().len(), 1);
+        assert_eq!(args.resolve().unwrap().member.watch_progress_interval, Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_flag_that_was_experimental_has_both_variables() {
+    let (new, old) = ("ETCD_MAX_LEARNERS", "ETCD_EXPERIMENTAL_MAX_LEARNERS");
+    for (set, read) in [(&[][..], new), (&[old], old), (&[new], new), (&[new, old], new)] {
+        assert_eq!(set_variable("max-learners", |name| set.contains(&name)), read, "{set:?}");
+    }
+    let set =
+        ["PATH", new, old, "ETCD_XYZZY", "ETCD_FEATURE_GATES", "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "ETCDCTL_API"];
+    assert_eq!(unknown_variables(set.into_iter().map(str::to_owned)), ["ETCD_XYZZY"]);
+}
+
+#[test]
+fn what_is_not_here_is_in_the_document_and_nothing_else() {
+    let document = include_str!("../../../docs/etcd-differences.md");
+    let section = document.split("\n## ").find(|section| section.starts_with("Some of etcd's flags")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | "));
+    let rows = rows.flat_map(|(names, why)| names.split("`, `").map(move |name| (name.to_owned(), why)));
+    let mut told: Vec<_> = rows.collect();
+    let flags = absent::FLAGS.iter().map(|flag| (format!("--{}", flag.name), flag.advice));
+    let gates = gates::refused().map(|(name, advice)| (name.to_owned(), advice));
+    let refused = flags.chain(gates).map(|(name, advice)| (name, advice.trim_end_matches(": leave it out")));
+    let mut refused: Vec<_> = refused.collect();
+    told.sort_unstable();
+    refused.sort_unstable();
+    assert_eq!(told, refused);
 }
 
 #[test]

@@ -8,7 +8,11 @@ use crate::cli::{
 };
 use clap::Parser;
 use client::{Progress, Watch};
-use std::io::{self, BufRead, Write};
+use std::{
+    ffi::OsStr,
+    io::{self, BufRead, Write},
+    os::unix::ffi::OsStrExt,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 /// Lines read ahead of the watches that they open; the reader waits then.
@@ -51,13 +55,13 @@ fn canceled(failure: Failure) -> Result<(), Failure> {
 /// Does what a line says: the watch that it opened, if it is one that does.
 async fn obey(session: &Session, line: &str, progress: &[Progress]) -> Result<Option<(Watched, Watch)>, Failure> {
     let words = words::all(line).unwrap_or_default();
-    let words: Option<Vec<_>> = words.iter().map(words::text).collect();
-    match words.as_deref() {
-        Some(["watch", rest @ ..]) => match Line::try_parse_from(rest) {
+    let words: Vec<_> = words.iter().map(|word| OsStr::from_bytes(word)).collect();
+    match words.as_slice() {
+        [verb, rest @ ..] if *verb == "watch" => match Line::try_parse_from(rest) {
             Ok(Line { watched }) => open(session, watched, line).await,
             Err(error) => invalid(line, error.to_string().lines().next().unwrap_or_default()),
         },
-        Some(["progress"]) => {
+        [verb] if *verb == "progress" => {
             progress.iter().for_each(Progress::request);
             Ok(None)
         }

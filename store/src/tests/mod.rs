@@ -118,7 +118,7 @@ impl Rig {
         answers
     }
 
-    fn apply_entries(&mut self, entries: Vec<Entry>) -> Vec<Result<Answer, Refusal>> {
+    pub(crate) fn apply_entries(&mut self, entries: Vec<Entry>) -> Vec<Result<Answer, Refusal>> {
         let Parts { engine, store, .. } = self.parts();
         let mut batch = Batch::new();
         let apply = |entry| store.apply(&mut batch, entry).expect("the engine works");

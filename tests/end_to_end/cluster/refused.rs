@@ -43,6 +43,31 @@ async fn an_invitation_is_for_one_member_of_one_name_of_one_cluster() {
     assert!(!fs::read_to_string(cluster.path(&log_of(&cluster, 0))).unwrap().contains(&token), "a secret in the log");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_does_not_take_anothers_name() {
+    let mut cluster = Cluster::bootstrap().await;
+    let line = cluster.invite(&["add", "c"]).await.unwrap();
+    let at = cluster.join(&line, "c").await.unwrap();
+    cluster.voters(2).await;
+    assert_eq!(cluster.stop(at).await, Some(0));
+    cluster.member_mut(at).rename("a");
+    cluster.spawn(at);
+    let (code, said) = cluster.ended(at).await;
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("there is a member named a already") && said.contains("another name (--name)"), "{said}");
+
+    cluster.member_mut(at).rename("d");
+    cluster.start(at).await;
+    let names = |report: serde_json::Value| {
+        let members = report["members"].as_array().unwrap().clone();
+        let mut names: Vec<_> = members.iter().map(|member| member["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let renamed = || async { cluster.report().await.map(names).filter(|names| names == &["a", "d"]) };
+    eventually("its own name", renamed).await;
+}
+
 fn log_of(cluster: &Cluster, at: usize) -> String {
     let member = cluster.member(at);
     format!("{}-{}.log", member.name, member.etcd.port())

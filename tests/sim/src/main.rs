@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
     thread::spawn(move || {
         thread::sleep(HANG_MAX);
-        println!("seed {seed} goes round in circles");
+        println!("seed {seed} goes round in circles\n{}", run::again(seed));
         exit(3);
     });
     match run::run(seed, prepare) {

@@ -64,9 +64,13 @@ impl fmt::Display for Failed {
         if self.what.len() > 10 {
             writeln!(f, "- and {} more", self.what.len() - 10)?;
         }
-        let seed = self.plan.seed;
-        write!(f, "again: MESHSTORE_SIM_SEED={seed} cargo test --workspace --test seeds -- --nocapture")
+        f.write_str(&again(self.plan.seed))
     }
+}
+
+/// How a seed is run again by itself.
+pub(crate) fn again(seed: u64) -> String {
+    format!("again: MESHSTORE_SIM_SEED={seed} cargo test --workspace --test seeds -- --nocapture")
 }
 
 /// Runs the plan of a seed on a thread of its own, after `prepare`: what a run draws by chance is its thread's.
@@ -156,7 +160,7 @@ impl Theatre<'_> {
             .tcp_capacity(4_096)
             .build();
         let seats: Vec<Seat> = (1..=plan.members).map(|number| Seat::founder(number, plan)).collect();
-        let stage = Stage::new(plan, seats.iter().map(|seat| seat.name().to_owned()).collect());
+        let stage = Stage::new(plan, &seats);
         for seat in &seats {
             host(&mut sim, seat);
         }
@@ -196,7 +200,7 @@ impl Theatre<'_> {
             let seat = Seat::joiner(number, (cluster, member), self.stage.plan());
             host(&mut self.sim, &seat);
             self.seats.push(seat);
-            self.stage.set_hosts(self.seats.iter().map(|seat| seat.name().to_owned()).collect());
+            self.stage.set_seats(&self.seats);
         }
         Ok(ended)
     }

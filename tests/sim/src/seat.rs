@@ -24,6 +24,9 @@ use crate::{
 /// A disk's usual time for a sync, at most.
 const SYNC_MICROS: u64 = 1_500;
 
+/// How often it is looked at whether a change of voters is under way.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Which member sits there, and what stays of it while it is down. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Seat(Arc<Inner>);
@@ -39,6 +42,8 @@ struct Inner {
     leave: Notify,
     /// It was told that it is no member any more.
     removed: AtomicBool,
+    /// It knew of a change of voters under way when that was looked at last.
+    changes_voters: AtomicBool,
 }
 
 /// How slow a disk is.
@@ -78,8 +83,8 @@ impl Seat {
             })
         };
         let (disk, plan) = (SimulatedDisk::new(&pace), plan.clone());
-        let (leave, removed) = (Notify::new(), AtomicBool::new(false));
-        Self(Arc::new(Inner { name, founding, joined, plan, disk, speed, leave, removed }))
+        let (leave, removed, changes_voters) = (Notify::new(), AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Inner { name, founding, joined, plan, disk, speed, leave, removed, changes_voters }))
     }
 
     /// Its host's name.
@@ -115,9 +120,18 @@ impl Seat {
                 Err(error)
             }
             () = self.0.leave.notified() => member.shutdown().await,
+            () = self.look_at_voters(&member) => Ok(()),
         };
         ports.iter().for_each(tokio::task::JoinHandle::abort);
         ended
+    }
+
+    /// Does not end.
+    async fn look_at_voters(&self, member: &Member) {
+        loop {
+            self.0.changes_voters.store(member.is_changing_voters(), Ordering::Relaxed);
+            sleep(LOOK).await;
+        }
     }
 
     fn config(&self) -> Config {
@@ -154,6 +168,11 @@ impl Seat {
     /// Whether the member has stopped because it was removed.
     pub(crate) fn was_removed(&self) -> bool {
         self.0.removed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the member lately knew of a change of voters that was not complete.
+    pub(crate) fn changes_voters(&self) -> bool {
+        self.0.changes_voters.load(Ordering::Relaxed)
     }
 
     /// Takes what was not synced from the disk of a member that does not run, but for what `kept` chooses.

@@ -14,7 +14,7 @@ use std::{
 use client::{Client, Config};
 use raft::{ClusterId, MemberId};
 
-use crate::{history::Recorder, leases::LeaseBook, network::client_channel, plan::Plan};
+use crate::{history::Recorder, leases::LeaseBook, network::client_channel, plan::Plan, seat::Seat};
 
 /// How long a client waits for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,8 +30,8 @@ struct Inner {
     clock: Arc<AtomicU64>,
     recorder: Recorder,
     leases: RefCell<LeaseBook>,
-    /// The hosts of members that clients may ask.
-    hosts: RefCell<Vec<String>>,
+    /// Those of members that clients may ask.
+    seats: RefCell<Vec<Seat>>,
     /// Nothing more is done to the members.
     is_calm: Cell<bool>,
     /// At which history was to be compacted.
@@ -47,7 +47,7 @@ struct Inner {
 }
 
 impl Stage {
-    pub(crate) fn new(plan: &Plan, hosts: Vec<String>) -> Self {
+    pub(crate) fn new(plan: &Plan, seats: &[Seat]) -> Self {
         let clock = Arc::new(AtomicU64::new(0));
         let recorder = {
             let clock = Arc::clone(&clock);
@@ -58,7 +58,7 @@ impl Stage {
             clock,
             recorder,
             leases: RefCell::default(),
-            hosts: RefCell::new(hosts),
+            seats: RefCell::new(seats.to_vec()),
             is_calm: Cell::new(false),
             compactions: RefCell::default(),
             observed: Cell::new(0),
@@ -90,11 +90,16 @@ impl Stage {
     }
 
     pub(crate) fn hosts(&self) -> Vec<String> {
-        self.0.hosts.borrow().clone()
+        self.0.seats.borrow().iter().map(|seat| seat.name().to_owned()).collect()
     }
 
-    pub(crate) fn set_hosts(&self, hosts: Vec<String>) {
-        self.0.hosts.replace(hosts);
+    pub(crate) fn set_seats(&self, seats: &[Seat]) {
+        self.0.seats.replace(seats.to_vec());
+    }
+
+    /// Whether a member at one of these hosts knows of a change of voters that is not complete.
+    pub(crate) fn changes_voters(&self, hosts: &[String]) -> bool {
+        self.0.seats.borrow().iter().any(|seat| hosts.iter().any(|host| host == seat.name()) && seat.changes_voters())
     }
 
     /// A client of all members, which prefers the one at this place.

@@ -1,6 +1,6 @@
-//! After the trouble: everybody serves, and all have the same.
+//! After the trouble: everybody serves, all have the same, and name the same members, of which one set votes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use client::Client;
 use tokio::time::{Instant, sleep};
@@ -92,11 +92,30 @@ async fn agree(stage: &Stage, members: &[String], who: u32) -> Result<i64, Strin
         hashes.push((host, hash(&client, last).await.map_err(|error| format!("{host}: {error}"))?));
     }
     let last = last.ok_or("nobody is a member")?;
+    one_membership(stage, members).await?;
     let first = hashes.first().map(|(_, hash)| *hash);
     if hashes.iter().any(|(_, hash)| Some(hash) != first.as_ref()) {
         return Err(format!("members differ at revision {last}: {hashes:?}"));
     }
     Ok(last)
+}
+
+/// No change of voters is left in the middle, and every member lists the same ones.
+async fn one_membership(stage: &Stage, members: &[String]) -> Result<(), String> {
+    if stage.changes_voters(members) {
+        return Err("a change of voters is not complete".to_owned());
+    }
+    let mut first = None;
+    for host in members {
+        let list = Stage::client_of(vec![host.clone()]).member_list_unconfirmed().await;
+        let list = list.map_err(|error| format!("{host}: {error}"))?.members;
+        let listed: BTreeMap<_, _> =
+            list.into_iter().map(|member| (member.id, (member.name, member.is_learner))).collect();
+        if first.get_or_insert_with(|| listed.clone()) != &listed {
+            return Err(format!("members differ in who is one: {host} lists {listed:?}, and the first {first:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Of all keys up to a revision, and what is compacted.

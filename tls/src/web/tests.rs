@@ -24,6 +24,7 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.serial_number = Some(serial.into());
+        params.distinguished_name.push(rcgen::DnType::CommonName, host);
         let files = ServerFiles::new(dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         fs::write(&files.cert, params.signed_by(&key, &self.0).unwrap().pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
@@ -153,6 +154,22 @@ fn a_client_must_bear_one_of_the_names_listed() {
             server.clone(),
             client_config(&Trust::File(root.clone()), Some((&client.cert, &client.key)), &[]).unwrap(),
         );
+        assert_eq!(outcome.is_ok(), accepted, "{name}");
+    }
+}
+
+#[test]
+fn a_client_must_have_one_of_the_common_names_listed() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let root = ca.write_root(dir.path());
+    let client_names = vec!["a.example".to_owned(), "b.example".to_owned()];
+    let files = ca.write(dir.path(), "server", "not-checked.example");
+    let files = ServerFiles { client_ca: Some(root.clone()), client_names, ..files };
+    let server = server_config(files, &Policy::default(), &[]).unwrap();
+    for (name, accepted) in [("a.example", true), ("b.example", true), ("c.example", false), ("a.example.c", false)] {
+        let client = ca.write(dir.path(), "client", name);
+        let identity = Some((client.cert.as_path(), client.key.as_path()));
+        let outcome = handshake(server.clone(), client_config(&Trust::File(root.clone()), identity, &[]).unwrap());
         assert_eq!(outcome.is_ok(), accepted, "{name}");
     }
 }

@@ -48,12 +48,38 @@ fn entries_that_openraft_could_not_bear_are_refused() {
 }
 
 #[test]
+fn numbers_to_which_nothing_counts_are_refused() {
+    let at = |term, index| Some(pb::LogId { term, index });
+    let vote = |term| Some(pb::Vote { term, member: 1, committed: true });
+    for far in [COUNT_MAX + 1, u64::MAX] {
+        let append = pb::AppendRequest { vote: vote(5), previous: at(5, far), ..pb::AppendRequest::default() };
+        assert_eq!(append_in(append).unwrap_err(), Fault::Impossible("index"));
+        let append = pb::AppendRequest { vote: vote(5), committed: at(5, far), ..pb::AppendRequest::default() };
+        assert_eq!(append_in(append).unwrap_err(), Fault::Impossible("index"));
+        let asked = pb::VoteRequest { vote: vote(far), ..pb::VoteRequest::default() };
+        assert_eq!(vote_request_in(&asked).unwrap_err(), Fault::Impossible("term"));
+        let asked = pb::VoteRequest { vote: vote(5), last_log_id: at(far, 1), ..pb::VoteRequest::default() };
+        assert_eq!(vote_request_in(&asked).unwrap_err(), Fault::Impossible("term"));
+        let answer = pb::VoteResponse { vote: vote(5), last_log_id: at(5, far), granted: true };
+        assert_eq!(vote_response_in(answer).unwrap_err(), Fault::Impossible("index"));
+        let outcome = Some(pb::append_response::Outcome::Conflict(pb::LogId { term: 1, index: far }));
+        assert_eq!(
+            append_result_in(pb::AppendResponse { outcome, starts: 1 }).unwrap_err(),
+            Fault::Impossible("index")
+        );
+        let transfer = pb::TransferRequest { vote: vote(5), last_log_id: at(5, far), ..pb::TransferRequest::default() };
+        assert_eq!(transfer_in(&transfer).unwrap_err(), Fault::Impossible("index"));
+    }
+}
+
+#[test]
 fn a_refused_change_is_told_as_it_was() {
     let member = MemberId(7);
     let refusals = [
         ChangeError::Unknown,
         ChangeError::InProgress,
         ChangeError::Exists(member),
+        ChangeError::NameTaken { name: "a".to_owned(), by: member },
         ChangeError::Removed(member),
         ChangeError::NotFound(member),
         ChangeError::NotLearner(member),
@@ -67,6 +93,18 @@ fn a_refused_change_is_told_as_it_was() {
         assert_eq!(refusal_in(refusal_out(&refusal)), refusal);
     }
     assert_eq!(refusal_in(refusal_out(&ChangeError::Stopped)), ChangeError::NoLeader);
+}
+
+#[test]
+fn a_time_counts_from_when_the_stream_was_opened() {
+    let (opened, seen) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+    for us in [1, 300_000, 3_600_000_000] {
+        let until_us = until_out(opened, opened + Duration::from_micros(us));
+        assert_eq!(until_in(seen, until_us), Some(seen + Duration::from_micros(us)));
+    }
+    assert_eq!(until_out(seen, opened), 1, "it was over before");
+    assert_eq!(until_in(seen, 0), None, "an earlier release tells none");
+    assert!(until_in(seen, u64::MAX).is_none_or(|until| until > seen));
 }
 
 fn any_at() -> impl Strategy<Value = Option<pb::LogId>> {
