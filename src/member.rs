@@ -17,6 +17,7 @@ mod workers;
 pub(crate) use workers::Keeping;
 
 use std::{
+    collections::BTreeSet,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -37,6 +38,9 @@ use self::{agreement::Agreement, mesh::Mesh};
 
 /// How long requests and streams may take to end before they are cut.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Where in the data directory the certificate is that a member makes for clients; etcd has it there too.
+const SELF_SIGNED: &str = "fixtures/client";
+
 /// Where a member listens, and as whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -48,8 +52,8 @@ pub(crate) struct Settings {
     pub(crate) listen_peers: Vec<SocketAddr>,
     /// Somebody has asked for that: without certificates to prove itself by, the member does not start.
     pub(crate) demands_peer_port: bool,
-    /// Certificate and key of the listeners that are secure.
-    pub(crate) client_tls: Option<(ServerFiles, Policy)>,
+    /// What the listeners that are secure show, and speak.
+    pub(crate) client_tls: Option<(ClientCertificate, Policy)>,
     /// Whom the client port answers over HTTP.
     pub(crate) access: Access,
     /// Serve the JSON gateway.
@@ -60,6 +64,18 @@ pub(crate) struct Settings {
     pub(crate) insecure_plaintext: bool,
     /// Where proxies and administrators connect.
     pub(crate) listen_mesh: SocketAddr,
+}
+
+/// The certificate of the listeners that are secure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ClientCertificate {
+    /// It and its key are in these files.
+    Files(ServerFiles),
+    /// The member makes it, and keeps it in the data directory.
+    SelfSigned {
+        /// Of a new one.
+        validity: Duration,
+    },
 }
 
 /// One address, and what is served there.
@@ -181,11 +197,30 @@ fn client_faces(member: &Member, services: &GrpcFace, settings: &Settings, purpo
     }
 }
 
+/// Where clients reach the secure listeners: each address, and what they are told.
+fn hosts(settings: &Settings) -> Vec<String> {
+    let secure = settings.listeners.iter().filter(|listener| listener.secure).map(|listener| listener.address.ip());
+    let addresses: Vec<_> = secure.collect();
+    let is_here = addresses.iter().any(|address| address.is_loopback() || address.is_unspecified());
+    let here = is_here.then(|| ["localhost", "127.0.0.1", "::1"].map(str::to_owned)).into_iter().flatten();
+    let urls = settings.member.advertise_client_urls.iter().filter_map(|url| url.parse::<http::Uri>().ok());
+    let told = urls.filter_map(|url| Some(url.host()?.trim_matches(['[', ']']).to_owned()));
+    let listened = addresses.iter().filter(|address| !address.is_unspecified()).map(ToString::to_string);
+    here.chain(listened).chain(told).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Takes all ports before anything runs.
 fn open_ports(settings: &Settings) -> anyhow::Result<Vec<(TcpListener, Security, Purpose)>> {
-    let tls = settings.client_tls.as_ref();
-    let tls =
-        tls.map(|(files, policy)| tls::web::server_config(files.clone(), policy, tls::H2_AND_HTTP1)).transpose()?;
+    let tls = settings.client_tls.as_ref().map(|(certificate, policy)| {
+        let files = match certificate {
+            ClientCertificate::Files(files) => files.clone(),
+            ClientCertificate::SelfSigned { validity } => {
+                tls::web::self_signed(&settings.member.data_dir.join(SELF_SIGNED), &hosts(settings), *validity)?
+            }
+        };
+        tls::web::server_config(files, policy, tls::H2_AND_HTTP1)
+    });
+    let tls = tls.transpose()?;
     let open = |listener: &Listener| {
         let security = match &tls {
             Some(tls) if listener.secure => Security::Web(tls.clone()),

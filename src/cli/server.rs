@@ -41,7 +41,7 @@ use super::{
     signals,
 };
 use crate::{
-    member::{self as running, Purpose, Settings},
+    member::{self as running, ClientCertificate, Purpose, Settings},
     memory,
 };
 
@@ -178,7 +178,10 @@ impl Args {
 
 /// The files of certificates and keys.
 fn named_files(settings: &Settings) -> NamedFiles {
-    let clients = settings.client_tls.as_ref().map(|(files, _)| files);
+    let clients = settings.client_tls.as_ref().and_then(|(certificate, _)| match certificate {
+        ClientCertificate::Files(files) => Some(files),
+        ClientCertificate::SelfSigned { .. } => None,
+    });
     let peers = settings.member.peer_files.as_ref();
     let tokens = match &settings.member.auth.tokens {
         TokenConfig::Jwt(keys) => Some(keys),

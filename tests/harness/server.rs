@@ -1,6 +1,10 @@
 //! One member, alone: `meshstore server` on free ports, with its data in a temporary folder.
 
-use std::{env, net::SocketAddr, path::Path};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use tempfile::TempDir;
 
@@ -66,6 +70,11 @@ impl Server {
     /// Everything that it printed since it was started last.
     pub(crate) fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// A file of its data directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("data").join(name)
     }
 
     /// Where it speaks etcd v3.

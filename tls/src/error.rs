@@ -20,6 +20,17 @@ pub enum CredentialsError {
         /// What the system said.
         source: io::Error,
     },
+    /// What was made could not be kept.
+    #[error("cannot write to {path}: {source}")]
+    Write {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    SelfSigned(String),
     /// A key that others on the machine may read is no secret.
     #[error("{path} has mode {mode:03o}: others may read it; set it to 600")]
     KeyMode {
@@ -62,9 +73,14 @@ impl CredentialsError {
     /// The file that is to blame, where it is one alone.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Read { path, .. } | Self::KeyMode { path, .. } => Some(path),
+            Self::Read { path, .. } | Self::Write { path, .. } | Self::KeyMode { path, .. } => Some(path),
             Self::Pem { origin, .. } => Some(Path::new(origin)),
-            Self::Root(_) | Self::Leaf(_) | Self::Key(_) | Self::Policy(_) | Self::TrustDomain { .. } => None,
+            Self::SelfSigned(_)
+            | Self::Root(_)
+            | Self::Leaf(_)
+            | Self::Key(_)
+            | Self::Policy(_)
+            | Self::TrustDomain { .. } => None,
         }
     }
 }

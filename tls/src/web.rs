@@ -5,6 +5,7 @@
 //! - Files are read again when they change, at the next handshake; what cannot be used leaves the last good in use.
 //! - Clients check host names; servers may demand a certificate of a given authority, which proves no SPIFFE ID.
 
+mod self_signed;
 mod trusted;
 
 use std::{
@@ -35,6 +36,7 @@ use rustls::{
 };
 use tracing::{info, warn};
 
+pub use self::self_signed::self_signed;
 use self::trusted::Trusted;
 use crate::{CredentialsError, Policy, config, peer, pem, svid};
 

@@ -117,8 +117,6 @@ pub(super) const FLAGS: &[Absent] = &[
     absent("proxy-dial-timeout", &["1000"], NO_V2),
     absent("proxy-write-timeout", &["5000"], NO_V2),
     absent("proxy-read-timeout", &["0"], NO_V2),
-    absent("auto-tls", &["false"], "certificates are not made up here: give --cert-file and --key-file"),
-    absent("self-signed-cert-validity", &["1"], "certificates are not made up here: leave it out"),
 ];
 
 /// The flags of the table, hidden, for `#[command(flatten)]`.

@@ -79,7 +79,7 @@ impl PortFlags {
         let listeners: Vec<_> =
             listeners.map(|(purpose, url)| listener(purpose, url, tls)).collect::<Result<_, Failure>>()?;
         if tls && listeners.iter().all(|listener| !listener.secure) {
-            let failure = Failure::bad_args("--cert-file is given, but every URL that is listened on is plain text");
+            let failure = Failure::bad_args("there is a certificate, but every URL that is listened on is plain text");
             return Err(failure.next("write https://HOST:PORT in --listen-client-urls"));
         }
         Ok(listeners)
@@ -151,7 +151,8 @@ fn listener(purpose: Purpose, url: &str, tls: bool) -> Result<Listener, Failure>
         ("http", _) => false,
         ("https", true) => true,
         ("https", false) => {
-            return Err(Failure::bad_args(format!("{url} needs a certificate")).next("give --cert-file and --key-file"));
+            return Err(Failure::bad_args(format!("{url} needs a certificate"))
+                .next("give --cert-file and --key-file, or --auto-tls"));
         }
         _ => return Err(malformed()),
     };

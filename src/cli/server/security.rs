@@ -1,12 +1,14 @@
 //! The flags of the client port's TLS.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::builder::BoolishValueParser;
 use tls::{Policy, Version, web::ServerFiles};
 
 use super::variable;
-use crate::cli::failure::Failure;
+use crate::{cli::failure::Failure, member::ClientCertificate};
+
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// TLS of the client port. Files are read again when they change.
 #[derive(Debug, Default, clap::Args)]
@@ -18,6 +20,14 @@ pub(super) struct SecurityFlags {
     /// PEM file of its key
     #[arg(long, value_name = "FILE", env = variable("key-file"), requires = "cert_file")]
     key_file: Option<PathBuf>,
+    /// Without a certificate, make one for which nobody vouches: clients take it unseen, or are given its file
+    #[arg(long, value_name = "BOOL", env = variable("auto-tls"), value_parser = BoolishValueParser::new(),
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    auto_tls: Option<bool>,
+    /// Years for which that one is good [default: 1]
+    #[arg(long, value_name = "YEARS", env = variable("self-signed-cert-validity"),
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    self_signed_cert_validity: Option<u32>,
     /// PEM file of the authorities of clients; clients must then show a certificate
     #[arg(long, value_name = "FILE", env = variable("trusted-ca-file"), requires = "cert_file")]
     trusted_ca_file: Option<PathBuf>,
@@ -57,8 +67,8 @@ impl SecurityFlags {
         self.client_cert_auth.unwrap_or(false)
     }
 
-    /// The files and what is spoken, if there is a certificate.
-    pub(super) fn resolve(self) -> Result<Option<(ServerFiles, Policy)>, Failure> {
+    /// The certificate and what is spoken, if there is one.
+    pub(super) fn resolve(self) -> Result<Option<(ClientCertificate, Policy)>, Failure> {
         if self.client_cert_auth == Some(true) && self.trusted_ca_file.is_none() {
             let failure =
                 Failure::bad_args("--client-cert-auth demands certificates of an authority that is not named");
@@ -74,14 +84,15 @@ impl SecurityFlags {
             return Err(Failure::bad_args("--tls-min-version is newer than --tls-max-version"));
         }
         policy.check().map_err(|error| Failure::bad_args(format!("--cipher-suites: {error}")))?;
-        Ok(self.cert_file.zip(self.key_file).map(|(cert, key)| {
-            let files = ServerFiles {
-                client_ca: self.trusted_ca_file,
-                client_crl: self.client_crl_file,
-                client_hosts: self.client_cert_allowed_hostname.unwrap_or_default(),
-                ..ServerFiles::new(cert, key)
-            };
-            (files, policy)
-        }))
+        let files = self.cert_file.zip(self.key_file).map(|(cert, key)| ServerFiles {
+            client_ca: self.trusted_ca_file,
+            client_crl: self.client_crl_file,
+            client_hosts: self.client_cert_allowed_hostname.unwrap_or_default(),
+            ..ServerFiles::new(cert, key)
+        });
+        let validity = YEAR * self.self_signed_cert_validity.unwrap_or(1);
+        let made = || ClientCertificate::SelfSigned { validity };
+        let certificate = files.map(ClientCertificate::Files).or_else(|| (self.auto_tls == Some(true)).then(made));
+        Ok(certificate.map(|certificate| (certificate, policy)))
     }
 }

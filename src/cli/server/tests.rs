@@ -58,6 +58,19 @@ fn a_port_is_plain_or_tls_and_says_so() {
 }
 
 #[test]
+fn a_certificate_is_made_where_none_is_named() {
+    let made = ["--listen-client-urls", "https://127.0.0.1:1", "--auto-tls"];
+    let certificate = |more: &[&str]| resolved(&[&made[..], more].concat()).unwrap().client_tls.unwrap().0;
+    let years = |years: u64| ClientCertificate::SelfSigned { validity: Duration::from_hours(years * 365 * 24) };
+    assert_eq!(certificate(&[]), years(1));
+    assert_eq!(certificate(&["--self-signed-cert-validity", "3"]), years(3));
+    let files = tls::web::ServerFiles::new("c".into(), "k".into());
+    assert_eq!(certificate(&["--cert-file", "c", "--key-file", "k"]), ClientCertificate::Files(files));
+    assert!(resolved(&["--listen-client-urls", "http://127.0.0.1:1", "--auto-tls"]).is_err());
+    assert!(resolved(&[&made[..], &["--self-signed-cert-validity", "0"]].concat()).is_err());
+}
+
+#[test]
 fn http_can_have_ports_of_its_own() {
     let flags = ["--listen-client-http-urls", "http://127.0.0.1:2", "--listen-metrics-urls", "http://0.0.0.0:3"];
     let purposes: Vec<_> = resolved(&flags).unwrap().listeners.iter().map(|one| one.purpose).collect();
@@ -274,7 +287,7 @@ fn etcds_sample_file_says_what_it_says() {
     assert_eq!(settings.member.watch_progress_interval, Duration::from_mins(1));
     let [listener] = settings.listeners[..] else { panic!("{:?}", settings.listeners) };
     assert!(listener.secure);
-    let (files, policy) = settings.client_tls.unwrap();
+    let (ClientCertificate::Files(files), policy) = settings.client_tls.unwrap() else { panic!("no files") };
     assert_eq!(files.client_ca, Some(PathBuf::from("clients.crt")));
     assert_eq!((policy.min, policy.suites.len()), (tls::Version::Tls12, 2));
 }

@@ -1,6 +1,6 @@
 //! HTTP over TLS, with certificates that are replaced under a running server.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -77,4 +77,24 @@ async fn both_versions_of_http_are_spoken_over_tls_with_the_certificate_of_the_m
     })
     .await;
     drop(server);
+}
+
+#[tokio::test]
+async fn a_server_without_a_certificate_makes_one() {
+    let secure = free_port();
+    let url = format!("https://{secure}");
+    let mut server = Server::start_with(&["--listen-client-urls", &url, "--auto-tls"]).await;
+    let made = server.file("fixtures/client/cert.pem");
+    let first = shown(&eventually("TLS", || connect(secure, &made, b"h2")).await);
+    for trust in
+        [&["--cacert", made.to_str().unwrap()][..], &["--insecure-transport=false", "--insecure-skip-tls-verify"]]
+    {
+        let mut etcdctl = Command::new("etcdctl");
+        etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", &url, "put", "k", "v"]).args(trust);
+        let output = etcdctl.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "OK\n", "{trust:?}: {output:?}");
+    }
+    server.crash_and_restart().await;
+    let again = shown(&eventually("TLS", || connect(secure, &made, b"h2")).await);
+    assert_eq!(again, first);
 }

@@ -229,3 +229,32 @@ fn what_cannot_be_used_at_start_is_refused() {
     let without_ca = ServerFiles { client_ca: Some(dir.path().join("absent")), ..files };
     assert!(server_config(without_ca, &Policy::default(), &[]).is_err());
 }
+
+#[test]
+fn a_certificate_that_is_made_here_is_kept_as_long_as_it_is_of_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("fixtures/client");
+    let year = Duration::from_hours(365 * 24);
+    let made = |hosts: &[&str], validity| {
+        let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let files = self_signed(&folder, &hosts, validity).unwrap();
+        (fs::read(&files.cert).unwrap(), files)
+    };
+    let (first, files) = made(&["not-checked.example", "127.0.0.1"], year);
+    let trust = Trust::File(files.cert.clone());
+    let server = server_config(files.clone(), &Policy::default(), &[]).unwrap();
+    let (_, client): (ServerConnection, ClientConnection) =
+        handshake(server, client_config(&trust, None, &[]).unwrap()).unwrap();
+    assert!(!client.is_handshaking());
+    pem::check_key_mode(&files.key).unwrap();
+
+    assert_eq!(made(&["127.0.0.1"], year).0, first, "it bears that already");
+    let second = made(&["127.0.0.1", "::1"], year / 100).0;
+    assert_ne!(second, first, "there is another host");
+    let third = made(&["127.0.0.1", "::1"], year).0;
+    assert_ne!(third, second, "it ends within a month");
+    fs::remove_file(&files.key).unwrap();
+    assert_ne!(made(&["127.0.0.1", "::1"], year).0, third, "its key is gone");
+    let refused = self_signed(&folder, &["no host\u{e9}".to_owned()], year).unwrap_err();
+    assert!(refused.to_string().starts_with("cannot make a certificate: "), "{refused}");
+}

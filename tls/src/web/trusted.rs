@@ -71,7 +71,8 @@ impl ServerCertVerifier for Trusted {
     }
 }
 
-fn check_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+/// Whether a certificate is good at a moment.
+pub(super) fn check_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let (from, until) = (parsed.validity.not_before.timestamp(), parsed.validity.not_after.timestamp());
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
