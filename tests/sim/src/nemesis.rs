@@ -100,7 +100,11 @@ impl Nemesis {
             }
             Trouble::Clock => {
                 let most = *[2, 10, 3_600].choose(&mut self.rng).expect("there are some");
-                victim.wall_clock().set_by(self.rng.random_range(-most..=most));
+                for seat in seats {
+                    if self.rng.random_bool(0.5) {
+                        seat.wall_clock().set_by(self.rng.random_range(-most..=most));
+                    }
+                }
             }
             // These are clients' doing.
             Trouble::Churn | Trouble::Compaction => {}
