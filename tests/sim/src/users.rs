@@ -16,6 +16,7 @@ use crate::{
     history::{Compare, Keys, Request, Target},
     permissions::{May, Subject},
     stage::Stage,
+    verdict,
 };
 
 const ROOT: &str = "root";
@@ -272,6 +273,10 @@ impl Prover<'_> {
                 }
                 Ok(_) | Err(ClientError::Denied { .. }) => return Ok(()),
                 Err(error) => patience(self.until, &error).await?,
+            }
+            // Somebody may have been removed so late that they were still there.
+            if !verdict::members(self.stage, self.until).await?.contains(host) {
+                return Ok(());
             }
         }
     }

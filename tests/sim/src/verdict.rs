@@ -74,7 +74,7 @@ async fn all_serve(stage: &Stage, members: &[String], who: u32, puts: &mut u32) 
 }
 
 /// The hosts of those who are members.
-async fn members(stage: &Stage, until: Instant) -> Result<Vec<String>, String> {
+pub(crate) async fn members(stage: &Stage, until: Instant) -> Result<Vec<String>, String> {
     let client = stage.client(0);
     loop {
         match client.member_list().await {
