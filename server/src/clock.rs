@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use types::Bug;
 
 /// Time since the member started: steady, and never told to anybody else.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Duration {
+        if Bug::LeaseByWallClock.is_planted() {
+            return unix_time();
+        }
         self.0.elapsed()
     }
 }

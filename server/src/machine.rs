@@ -197,6 +197,8 @@ impl raft::Machine for StateMachine {
         batch.put(RAFT, RECORD, record);
         self.state.write(batch, Durability::Buffered).map_err(MachineError::new)?;
         self.metrics.commits.record(begun.elapsed());
+        // Before the revision is published that ended a token: who is recognized as of that revision has none that ended.
+        self.news.drain(..).for_each(|news| self.tokens.tell(news));
         // Held until readers see the batch: who is told of a lease's end finds it gone, and who takes up the timing of
         // leases has either read of a grant or is told of it.
         let lessor = Arc::clone(&self.lessor);
@@ -206,7 +208,6 @@ impl raft::Machine for StateMachine {
         drop(lessor);
         self.ledger.publish();
         self.founded.store(self.ledger.is_founded(), Ordering::Relaxed);
-        self.news.drain(..).for_each(|news| self.tokens.tell(news));
         Ok(answers)
     }
 

@@ -231,7 +231,7 @@ impl Member {
         let lessor = Arc::new(Mutex::new(Lessor::new(config.store.lease_checkpoint_interval)));
         let sweeper = store.sweeper();
         let tokens = Arc::new(SimpleTokens::new(config.auth.token_ttl, clock));
-        let auth = Authenticator::new(&config.auth, Arc::clone(&tokens))?;
+        let auth = Authenticator::new(&config.auth, Arc::clone(&tokens), state.engine().workers())?;
         let metrics = Arc::new(Metrics::new(traffic));
         let machine = StateMachine::new(
             state.clone(),

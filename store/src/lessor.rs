@@ -152,6 +152,12 @@ impl Lessor {
         let Some(deadlines) = &mut self.leading else { return Vec::new() };
         let due: Vec<LeaseId> =
             deadlines.queue.iter().take_while(|(at, _)| *at <= now).take(max).map(|&(_, id)| id).collect();
+        if Bug::LeaseForgotten.is_planted() {
+            for id in due {
+                deadlines.remove(id);
+            }
+            return Vec::new();
+        }
         for &id in &due {
             if let Some(&deadline) = deadlines.leases.get(&id) {
                 let at = after(now, RETRY);

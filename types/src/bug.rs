@@ -32,11 +32,17 @@ pub enum Bug {
     SweptTooMuch,
     /// A new leader gives leases less time than they have.
     LeaseCutShort,
+    /// Leases are timed by the wall clock.
+    LeaseByWallClock,
+    /// A lease whose time is over is forgotten, and does not end.
+    LeaseForgotten,
+    /// Who may do what is decided by the member that is asked, as it knows users and roles by then, and not in the log.
+    JudgedBeforeTheLog,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeSync,
         Self::VoteNotKept,
         Self::ReadWithoutQuorum,
@@ -50,6 +56,9 @@ impl Bug {
         Self::CompactedPassedOver,
         Self::SweptTooMuch,
         Self::LeaseCutShort,
+        Self::LeaseByWallClock,
+        Self::LeaseForgotten,
+        Self::JudgedBeforeTheLog,
     ];
 
     /// Whether this thread runs with the bug.

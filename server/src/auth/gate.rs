@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use engine::Workers;
 use http::{Request, Response};
 use store::{Actor, AuthRefusal};
 use tonic::{
@@ -44,10 +45,11 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(crate) fn new(config: &AuthConfig, simple: Arc<SimpleTokens>) -> Result<Self, KeyError> {
+    /// `workers`: where the work on passwords is done.
+    pub(crate) fn new(config: &AuthConfig, simple: Arc<SimpleTokens>, workers: Workers) -> Result<Self, KeyError> {
         Ok(Self {
             tokens: Tokens::new(config, simple)?,
-            passwords: Passwords::new(config.bcrypt_cost),
+            passwords: Passwords::new(config.bcrypt_cost, workers),
             certificates_count: config.client_cert_auth,
         })
     }

@@ -1,6 +1,6 @@
 //! Passwords, which cost time on purpose.
 //!
-//! Owns: bcrypt, on threads that may block, a few at once.
+//! Owns: bcrypt, where it holds nobody up, a few at once.
 //!
 //! - Checking takes as long for a user that is not there as for a wrong password.
 
@@ -10,6 +10,7 @@ use std::{
 };
 
 use bcrypt::Version;
+use engine::Workers;
 use store::PasswordHash;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Status;
@@ -29,6 +30,7 @@ pub(crate) type Password = Zeroizing<String>;
 #[derive(Debug)]
 pub(crate) struct Passwords {
     cost: u32,
+    workers: Workers,
     at_once: Semaphore,
     waiting: Semaphore,
     /// What is checked in place of a hash that there is not.
@@ -37,10 +39,11 @@ pub(crate) struct Passwords {
 
 impl Passwords {
     /// `cost`: as [`AuthConfig`](super::AuthConfig) says.
-    pub(crate) fn new(cost: u32) -> Self {
+    pub(crate) fn new(cost: u32, workers: Workers) -> Self {
         // The other half of the cores serve those who are logged in already.
         let at_once = thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
-        Self { cost, at_once: Semaphore::new(at_once), waiting: Semaphore::new(WAITING_MAX), decoy: Arc::default() }
+        let (at_once, waiting) = (Semaphore::new(at_once), Semaphore::new(WAITING_MAX));
+        Self { cost, workers, at_once, waiting, decoy: Arc::default() }
     }
 
     /// What a password will be checked against.
@@ -68,7 +71,7 @@ impl Passwords {
             let _waits = self.waiting.try_acquire().map_err(|_full| too_many_requests())?;
             self.at_once.acquire().await.map_err(|_closed| timed_out())?
         };
-        let outcome = tokio::task::spawn_blocking(work).await;
+        let outcome = self.workers.run(work).await;
         outcome.map_err(|error| Status::unknown(error.to_string()))
     }
 }
@@ -95,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_known_by_its_hash() {
-        let passwords = Passwords::new(4);
+        let passwords = Passwords::new(4, Workers::Threads);
         for text in ["", "secret", "päss", &"x".repeat(72)] {
             let hash = passwords.hash(password(text)).await.expect("hashed");
             assert!(hash.as_bytes().starts_with(b"$2a$04$"));
@@ -110,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_that_is_not_there_takes_as_long_as_a_wrong_password() {
-        let passwords = Passwords::new(10);
+        let passwords = Passwords::new(10, Workers::Threads);
         let hash = passwords.hash(password("secret")).await.expect("hashed");
         passwords.check(password("warm"), None).await.expect("checked");
         let mut spent = [Instant::now().elapsed(); 2];
@@ -127,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_can_wait_are_turned_away() {
-        let passwords = Passwords::new(4);
+        let passwords = Passwords::new(4, Workers::Threads);
         let _all = passwords.waiting.try_acquire_many(u32::try_from(WAITING_MAX).expect("few")).expect("free");
         let refused = passwords.check(password("x"), None).await.expect_err("full");
         assert_eq!(refused.message(), "etcdserver: too many requests");

@@ -74,6 +74,12 @@ impl Rig {
         self.apply(vec![Proposal::store(command, &Actor::Nobody).into_bytes()]);
     }
 
+    /// Users changed, or logged in, all of it by one entry.
+    fn store_trusted(&mut self, commands: Vec<AuthCommand>) {
+        let proposal = |command| Proposal::store(&Command::Auth(command), &Actor::Trusted).into_bytes();
+        self.apply(commands.into_iter().map(proposal).collect());
+    }
+
     fn get(&self, key: &str) -> Option<Bytes> {
         let range = Range::new(KeyRange::One(key.to_owned().into()));
         self.view.range(&range).expect("readable").kvs.first().map(|kv| kv.value.clone())
@@ -216,4 +222,38 @@ fn a_member_that_is_too_old_for_a_command_stops_before_it() {
     assert!(told.contains("since release 0.2") && told.contains("release 0.1 does not understand"), "{told}");
     assert_eq!((rig.get("a"), rig.machine.version()), (Some("1".into()), None), "nothing of the entry was done");
     assert_eq!(rig.machine.record().expect("readable"), Some(record(1)));
+}
+
+#[tokio::test]
+async fn a_token_has_ended_by_the_revision_that_ends_it() {
+    const LOGINS: usize = 500;
+    let mut rig = Rig::new();
+    let password = || store::PasswordHash::new("hash");
+    for command in [
+        AuthCommand::UserAdd { name: "root".to_owned(), password: Some(password()) },
+        AuthCommand::UserGrantRole { user: "root".to_owned(), role: "root".to_owned() },
+        AuthCommand::Enable,
+    ] {
+        rig.store(&Command::Auth(command));
+    }
+    let (words, digests): (Vec<_>, Vec<_>) = (0..LOGINS).map(|_| new_word()).unzip();
+    for _ in 0..20 {
+        let checked_at = rig.view.auth_revision();
+        let login = |token| AuthCommand::Authenticate { user: "root".to_owned(), checked_at, token: Some(token) };
+        rig.store_trusted(vec![login(digests[0])]);
+        let token = format!("{}.{}", words[0], rig.index);
+        let (view, tokens) = (rig.view.clone(), Arc::clone(&rig.tokens));
+        let spied = std::thread::spawn(move || {
+            // As whoever recognizes a caller reads them.
+            let mut seen = (view.auth_revision(), tokens.find(&token));
+            while let (revision, Found::User(_)) = seen {
+                assert_eq!(revision, checked_at, "a token lives that had ended before");
+                seen = (view.auth_revision(), tokens.find(&token));
+            }
+        });
+        // Others log in at the same moment.
+        let ends = AuthCommand::UserChangePassword { name: "root".to_owned(), password: password() };
+        rig.store_trusted(digests[1..].iter().copied().map(login).chain([ends]).collect());
+        spied.join().expect("no token outlives its end");
+    }
 }

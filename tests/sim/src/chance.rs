@@ -1,50 +1,34 @@
 //! Where a run has its chance from: of its seed alone.
 //!
-//! Owns: the random bytes and the wall clock of the thread that a run has for itself.
+//! Owns: the random bytes of the thread that a run has for itself; and what the system's clock says there, as
+//!       `wall_clock` has it.
 //!
 //! - Random bytes of the operating system are asked for beneath everybody: by the standard library for the order of its hash
 //!   maps, by tokio for the fairness of `select!`, by `rand` for its generators. So it is there that they are replaced, by
 //!   functions of the names that the C library's have: a program's own are linked in their place.
+//! - The wall clock is replaced likewise. The steady one is tokio's, which the simulation moves on.
 //! - Other threads get what the system gives.
-//! - The wall clock says nothing of how long something took: it may be set while a run goes on.
 
 use std::{
     cell::Cell,
     ffi::{c_int, c_uint, c_void},
     fs::File,
     io::Read,
-    time::Duration,
 };
 
 use rustix::time::{ClockId, clock_gettime as real_clock};
 
-/// What a run's wall clock shows at its beginning, seconds since 1970.
-const EPOCH_SECONDS: i64 = 1_800_000_000;
+use crate::wall_clock;
 
 thread_local! {
     /// Of the next random bytes; `None` on a thread without a run.
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
-    /// What the wall clock shows.
-    static WALL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    /// How far somebody has set it.
-    static SET_BY_SECONDS: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Gives this thread to a run. What it drew before counts too, so it should be new.
 pub(crate) fn begin(seed: u64) {
     STATE.set(Some(seed));
-    WALL.set(Duration::ZERO);
-    SET_BY_SECONDS.set(0);
-}
-
-/// Moves the wall clock on to so long after the run's beginning.
-pub(crate) fn wall_clock_at(elapsed: Duration) {
-    WALL.set(elapsed);
-}
-
-/// Sets the wall clock, forward or back, for good.
-pub(crate) fn set_wall_clock_by(seconds: i64) {
-    SET_BY_SECONDS.set(SET_BY_SECONDS.get() + seconds);
+    wall_clock::begin();
 }
 
 /// `SplitMix64`: one number after another, each of 2^64 once.
@@ -94,8 +78,8 @@ struct Timespec {
 #[expect(unsafe_code, reason = "it has the name and the shape of the C library's, which it replaces")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
-    let shown = match clock {
-        0 if STATE.get().is_some() => wall_clock(),
+    let told = match clock {
+        0 if STATE.get().is_some() => shown(),
         0 => real(ClockId::Realtime),
         1 => real(ClockId::Monotonic),
         2 => real(ClockId::ProcessCPUTime),
@@ -105,14 +89,13 @@ unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
         _ => return -1,
     };
     // SAFETY: the caller gives a place for the time to be written to.
-    unsafe { time.write(shown) };
+    unsafe { time.write(told) };
     0
 }
 
-fn wall_clock() -> Timespec {
-    let now = WALL.get();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    Timespec { seconds: EPOCH_SECONDS + seconds + SET_BY_SECONDS.get(), nanoseconds: i64::from(now.subsec_nanos()) }
+fn shown() -> Timespec {
+    let now = wall_clock::shown();
+    Timespec { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanoseconds: i64::from(now.subsec_nanos()) }
 }
 
 fn real(clock: ClockId) -> Timespec {
@@ -125,7 +108,7 @@ mod tests {
     use std::{
         hash::{BuildHasher, RandomState},
         thread,
-        time::{SystemTime, UNIX_EPOCH},
+        time::{Duration, SystemTime, UNIX_EPOCH},
     };
 
     use super::*;
@@ -133,8 +116,7 @@ mod tests {
     fn drawn(seed: u64) -> (u64, u64, Duration) {
         let draw = move || {
             begin(seed);
-            wall_clock_at(Duration::from_secs(7));
-            set_wall_clock_by(-3_600);
+            wall_clock::all_at(Duration::from_secs(7));
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
             (RandomState::new().hash_one("a key"), rand::random(), wall)
         };
@@ -145,7 +127,7 @@ mod tests {
     fn a_thread_of_a_run_draws_what_its_seed_says() {
         assert_eq!(drawn(1), drawn(1));
         assert_ne!((drawn(1).0, drawn(1).1), (drawn(2).0, drawn(2).1));
-        assert_eq!(drawn(1).2, Duration::from_secs(1_800_000_007 - 3_600));
+        assert_eq!(drawn(1).2, Duration::from_secs(1_800_000_007));
     }
 
     #[test]

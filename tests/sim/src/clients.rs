@@ -7,11 +7,12 @@ use std::{error::Error, time::Duration};
 use client::{Client, ClientError, Code};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
-use types::Revision;
+use types::{LeaseId, Revision};
 
 use crate::{
     calls::call,
     history::{Answer, Compare, Keys, Request, Target},
+    leases,
     stage::Stage,
 };
 
@@ -101,28 +102,31 @@ impl Worker {
     }
 }
 
-/// Holds one lease after another, each with a key of its own.
+/// Holds one lease after another, each with keys of its own.
 pub(crate) async fn hold_leases(stage: Stage, who: u32) -> Ended {
     let client = stage.client(who as usize);
     let mut rng = rng(&stage, who);
     let mut held = 0;
     while !stage.is_calm() {
         held += 1;
-        let key = format!("l{who}.{held}");
-        hold(&stage, &client, who, &key, &mut rng).await;
+        let keys = (0..rng.random_range(1..=3)).map(|key| format!("{}{who}.{held}.{key}", leases::KEYS)).collect();
+        hold(&stage, &client, who, keys, &mut rng).await;
         sleep(Duration::from_millis(rng.random_range(10..=200))).await;
     }
     Ok(())
 }
 
-async fn hold(stage: &Stage, client: &Client, who: u32, key: &str, rng: &mut StdRng) {
+async fn hold(stage: &Stage, client: &Client, who: u32, keys: Vec<String>, rng: &mut StdRng) {
+    let lease = LeaseId::new(rng.random_range(1..=i64::MAX)).expect("not 0");
     let (mut called, ttl) = (stage.now(), Duration::from_secs(rng.random_range(1..=3)));
-    let Ok(granted) = client.lease_grant(ttl, None).await else { return };
+    stage.leases().borrow_mut().ask(lease, ttl);
+    let Ok(granted) = client.lease_grant(ttl, Some(lease)).await else { return };
     let mut until = called + granted.ttl;
-    let put = Request::Put { key: key.to_owned(), value: key.to_owned(), lease: granted.id.get(), prev: false };
-    match call(stage, client, who, put).await {
-        Ok(_) => stage.leases().borrow_mut().promise(key, called, granted.ttl),
-        Err(error) => return expect_time_is_up(stage, key, until, &error),
+    let put = |key: &String| Request::Put { key: key.clone(), value: key.clone(), lease: lease.get(), prev: false };
+    let puts = Request::Txn { compares: Vec::new(), success: keys.iter().map(put).collect(), failure: Vec::new() };
+    match call(stage, client, who, puts).await {
+        Ok(_) => stage.leases().borrow_mut().promise(&keys, called, granted.ttl),
+        Err(error) => return expect_time_is_up(stage, &keys, until, &error),
     }
     for _ in 0..rng.random_range(0..=4) {
         sleep(granted.ttl.mul_f64(rng.random_range(0.2..0.9))).await;
@@ -130,25 +134,26 @@ async fn hold(stage: &Stage, client: &Client, who: u32, key: &str, rng: &mut Std
             return;
         }
         called = stage.now();
-        match client.lease_keep_alive_once(granted.id).await {
+        match client.lease_keep_alive_once(lease).await {
             Ok(renewed) => {
                 until = called + renewed.ttl;
-                stage.leases().borrow_mut().promise(key, called, renewed.ttl);
+                stage.leases().borrow_mut().promise(&keys, called, renewed.ttl);
             }
-            Err(error) => return expect_time_is_up(stage, key, until, &error),
+            Err(error) => return expect_time_is_up(stage, &keys, until, &error),
         }
     }
     if rng.random_bool(0.3) {
-        stage.leases().borrow_mut().release(key);
+        stage.leases().borrow_mut().release(&keys);
         // It ends by itself if this does not end it.
-        drop(client.lease_revoke(granted.id).await);
+        drop(client.lease_revoke(lease).await);
     }
 }
 
 /// That a lease is not there is no surprise only when its time is up.
-fn expect_time_is_up(stage: &Stage, key: &str, until: Duration, error: &ClientError) {
-    if error.code() == Some(Code::NotFound) && stage.now() < until {
-        stage.fault(format!("the lease of {key} was gone at {:?}, but promised until {until:?}: {error}", stage.now()));
+fn expect_time_is_up(stage: &Stage, keys: &[String], until: Duration, error: &ClientError) {
+    let now = stage.now();
+    if error.code() == Some(Code::NotFound) && now < until {
+        stage.fault(format!("the lease of {keys:?} was gone at {now:?}, but promised until {until:?}: {error}"));
     }
 }
 

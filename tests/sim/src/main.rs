@@ -9,6 +9,8 @@
 //!   is not real is beneath them: TCP and TLS, RocksDB, threads, and the certificates by which members know each other.
 //! - Nothing is left to chance but by the seed: a run is repeated to the nanosecond (`tests/seeds.rs` makes sure).
 //! - First there is trouble, as the seed's `Plan` says; then there is none, and within a minute everybody has to serve.
+//! - What clients were told must be linearizable, watches complete and in order, leases kept and ended in time, and nothing
+//!   done that was not permitted; in the end all members have the same.
 //! - The harness is proven by bugs that are planted in the rooms under the feature `planted` (`tests/planted.rs`): each of
 //!   them must be found.
 
@@ -22,11 +24,14 @@ mod history;
 mod leases;
 mod nemesis;
 mod network;
+mod permissions;
 mod plan;
 mod run;
 mod seat;
 mod stage;
+mod users;
 mod verdict;
+mod wall_clock;
 mod watchers;
 
 use std::{

@@ -11,7 +11,6 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use turmoil::Sim;
 
 use crate::{
-    chance,
     plan::{Plan, Trouble},
     seat::Seat,
 };
@@ -99,7 +98,14 @@ impl Nemesis {
                 let until = now + self.a_while();
                 self.slow.push((until, victim.clone()));
             }
-            Trouble::Clock => chance::set_wall_clock_by(self.rng.random_range(-3_600..=3_600)),
+            Trouble::Clock => {
+                let most = *[2, 10, 3_600].choose(&mut self.rng).expect("there are some");
+                for seat in seats {
+                    if self.rng.random_bool(0.5) {
+                        seat.wall_clock().set_by(self.rng.random_range(-most..=most));
+                    }
+                }
+            }
             // These are clients' doing.
             Trouble::Churn | Trouble::Compaction => {}
         }

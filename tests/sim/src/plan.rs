@@ -25,7 +25,7 @@ pub(crate) enum Trouble {
     Loss,
     /// A member's disk takes its time.
     SlowDisk,
-    /// The wall clocks are set, forward and back.
+    /// Wall clocks of members are set, forward and back.
     Clock,
     /// Members are added and removed.
     Churn,
@@ -84,6 +84,10 @@ pub(crate) struct Plan {
     pub(crate) keys: u32,
     /// Longest pause of a client between two calls.
     pub(crate) client_pause: Duration,
+    /// There are users, and what they may do changes.
+    pub(crate) has_users: bool,
+    /// How long a token lives that is not used.
+    pub(crate) token_ttl: Duration,
 }
 
 impl Plan {
@@ -111,6 +115,8 @@ impl Plan {
             clients: rng.random_range(2..=4),
             keys: rng.random_range(1..=6),
             client_pause: Duration::from_millis(rng.random_range(5..=120)),
+            has_users: rng.random_bool(0.5),
+            token_ttl: *[Duration::from_secs(2), Duration::from_mins(5)].choose(&mut rng).expect("there are some"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     plan::{Plan, Trouble},
     seat::Seat,
     stage::Stage,
-    verdict, watchers,
+    users, verdict, wall_clock, watchers,
 };
 
 /// A run whose members do not come to terms in so long after the trouble never will.
@@ -42,9 +42,10 @@ pub(crate) struct Passed {
 
 impl fmt::Display for Passed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, members, troubles, .. } = &self.plan;
+        let Plan { seed, members, troubles, has_users, .. } = &self.plan;
         let Self { digest, report, took, .. } = self;
-        write!(f, "seed {seed}: {digest:016x}: {members} members, {troubles:?}, {took:?}: {report}")
+        let users = if *has_users { "users, " } else { "" };
+        write!(f, "seed {seed}: {digest:016x}: {members} members, {users}{troubles:?}, {took:?}: {report}")
     }
 }
 
@@ -107,6 +108,7 @@ fn play(plan: &Plan) -> Result<Passed, Vec<String>> {
     forgive_compacted(&mut history, &stage.compactions());
     let mut wrong = stage.faults();
     wrong.extend(stage.leases().borrow().check(&history));
+    wrong.extend(stage.permissions().borrow().check(&history));
     let report = check(&history);
     if let Err(violations) = &report {
         wrong.extend(violations.iter().map(ToString::to_string));
@@ -172,19 +174,37 @@ impl Theatre<'_> {
     fn clients(&mut self) {
         let plan = self.stage.plan().clone();
         for who in 1..=plan.clients {
-            self.client(who, clients::work);
+            self.until_calm(who, clients::work);
         }
         for who in 101..=102 {
             self.client(who, watchers::observe);
         }
-        self.client(201, watchers::glance);
-        self.client(301, clients::hold_leases);
+        self.until_calm(201, watchers::glance);
+        self.until_calm(301, clients::hold_leases);
         if plan.has(Trouble::Compaction) {
-            self.client(401, clients::compact);
+            self.until_calm(401, clients::compact);
         }
         if plan.has(Trouble::Churn) {
-            self.client(501, churn::churn);
+            self.until_calm(501, churn::churn);
         }
+        if plan.has_users {
+            self.until_calm(601, users::administer);
+            for who in users::TRYING {
+                self.until_calm(who, users::try_out);
+            }
+            for who in (users::DEFYING..).take(plan.members) {
+                self.until_calm(who, users::defy);
+            }
+        }
+    }
+
+    /// A client that acts until all is calm.
+    fn until_calm<F: Future<Output = Ended> + 'static>(
+        &mut self,
+        who: u32,
+        act: impl FnOnce(Stage, u32) -> F + 'static,
+    ) {
+        self.client(who, move |stage, who| stage.clone().until_calm(act(stage, who)));
     }
 
     fn client<F: Future<Output = Ended> + 'static>(&mut self, who: u32, act: impl FnOnce(Stage, u32) -> F) {
@@ -194,7 +214,7 @@ impl Theatre<'_> {
     fn step(&mut self) -> Result<bool, Box<dyn std::error::Error>> {
         let now = self.sim.elapsed();
         self.stage.set_now(now);
-        chance::wall_clock_at(now);
+        wall_clock::all_at(now);
         let ended = self.sim.step()?;
         for (number, cluster, member) in self.stage.take_added() {
             let seat = Seat::joiner(number, (cluster, member), self.stage.plan());

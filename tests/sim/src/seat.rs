@@ -12,13 +12,14 @@ use std::{
 use engine::Pace;
 use futures_util::FutureExt;
 use raft::{ClusterId, MemberId, RaftError};
-use server::{Config, Founder, Founding, Member, ServerError, SimulatedDisk};
+use server::{AuthConfig, Config, Founder, Founding, Member, ServerError, SimulatedDisk};
 use tokio::{sync::Notify, time::sleep};
 use tonic::service::Routes;
 
 use crate::{
     network::{CLIENT_PORT, Dial, PEER_PORT, serve},
     plan::Plan,
+    wall_clock::WallClock,
 };
 
 /// A disk's usual time for a sync, at most.
@@ -38,6 +39,7 @@ struct Inner {
     plan: Plan,
     disk: SimulatedDisk,
     speed: Arc<Speed>,
+    wall_clock: WallClock,
     /// It is to shut down in order.
     leave: Notify,
     /// It was told that it is no member any more.
@@ -65,15 +67,15 @@ impl Seat {
     pub(crate) fn founder(number: usize, plan: &Plan) -> Self {
         let others = (1..=plan.members).map(|number| Founder { name: name(number), peer_urls: peer_urls(number) });
         let founding = if plan.members == 1 { Founding::Alone } else { Founding::Among(others.collect()) };
-        Self::new(name(number), founding, None, plan)
+        Self::new(number, founding, None, plan)
     }
 
     /// Of a member that was added to the cluster.
     pub(crate) fn joiner(number: usize, ids: (ClusterId, MemberId), plan: &Plan) -> Self {
-        Self::new(name(number), Founding::Alone, Some(ids), plan)
+        Self::new(number, Founding::Alone, Some(ids), plan)
     }
 
-    fn new(name: String, founding: Founding, joined: Option<(ClusterId, MemberId)>, plan: &Plan) -> Self {
+    fn new(number: usize, founding: Founding, joined: Option<(ClusterId, MemberId)>, plan: &Plan) -> Self {
         let speed = Arc::new(Speed { sync_micros_max: AtomicU64::new(SYNC_MICROS) });
         let pace = {
             let speed = Arc::clone(&speed);
@@ -82,9 +84,10 @@ impl Seat {
                 Box::pin(async move { speed.wait().await })
             })
         };
-        let (disk, plan) = (SimulatedDisk::new(&pace), plan.clone());
+        let (disk, plan, wall_clock) = (SimulatedDisk::new(&pace), plan.clone(), WallClock::new(plan.seed, number));
+        let name = name(number);
         let (leave, removed, changes_voters) = (Notify::new(), AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Inner { name, founding, joined, plan, disk, speed, leave, removed, changes_voters }))
+        Self(Arc::new(Inner { name, founding, joined, plan, disk, speed, wall_clock, leave, removed, changes_voters }))
     }
 
     /// Its host's name.
@@ -94,6 +97,7 @@ impl Seat {
 
     /// What the host runs, each time it starts. It ends when it was asked to, and fails when the member had to stop.
     pub(crate) async fn run(self) -> Result<(), Box<dyn Error>> {
+        self.0.wall_clock.show_here();
         match self.take_part().await {
             Err(ServerError::Raft(RaftError::Removed)) => {
                 self.0.removed.store(true, Ordering::Relaxed);
@@ -155,9 +159,14 @@ impl Seat {
                 recent_bytes_max: 4 << 10,
                 ..defaults
             },
+            auth: AuthConfig { bcrypt_cost: 4, token_ttl: plan.token_ttl, ..AuthConfig::default() },
             watch_progress_interval: Duration::from_secs(1),
             ..Config::default()
         }
+    }
+
+    pub(crate) fn wall_clock(&self) -> &WallClock {
+        &self.0.wall_clock
     }
 
     /// Asks the member to shut down in order.

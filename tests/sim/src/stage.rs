@@ -11,10 +11,13 @@ use std::{
     time::Duration,
 };
 
-use client::{Client, Config};
+use client::{Client, Config, User};
 use raft::{ClusterId, MemberId};
 
-use crate::{history::Recorder, leases::LeaseBook, network::client_channel, plan::Plan, seat::Seat};
+use crate::{
+    history::Recorder, leases::LeaseBook, network::client_channel, permissions::PermissionBook, plan::Plan, seat::Seat,
+    users,
+};
 
 /// How long a client waits for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,10 +33,13 @@ struct Inner {
     clock: Arc<AtomicU64>,
     recorder: Recorder,
     leases: RefCell<LeaseBook>,
+    permissions: RefCell<PermissionBook>,
     /// Those of members that clients may ask.
     seats: RefCell<Vec<Seat>>,
     /// Nothing more is done to the members.
     is_calm: Cell<bool>,
+    /// Those who act until all is calm, and are not done yet.
+    busy: Cell<usize>,
     /// At which history was to be compacted.
     compactions: RefCell<BTreeSet<i64>>,
     /// The last revision that an observer was told.
@@ -58,8 +64,10 @@ impl Stage {
             clock,
             recorder,
             leases: RefCell::default(),
+            permissions: RefCell::default(),
             seats: RefCell::new(seats.to_vec()),
             is_calm: Cell::new(false),
+            busy: Cell::new(0),
             compactions: RefCell::default(),
             observed: Cell::new(0),
             last: Cell::new(None),
@@ -78,6 +86,10 @@ impl Stage {
 
     pub(crate) fn leases(&self) -> &RefCell<LeaseBook> {
         &self.0.leases
+    }
+
+    pub(crate) fn permissions(&self) -> &RefCell<PermissionBook> {
+        &self.0.permissions
     }
 
     /// Since the run began.
@@ -102,19 +114,27 @@ impl Stage {
         self.0.seats.borrow().iter().any(|seat| hosts.iter().any(|host| host == seat.name()) && seat.changes_voters())
     }
 
-    /// A client of all members, which prefers the one at this place.
-    pub(crate) fn client(&self, preferred: usize) -> Client {
+    /// All members, the one at this place first.
+    pub(crate) fn hosts_from(&self, preferred: usize) -> Vec<String> {
         let mut hosts = self.hosts();
         let hosts_count = hosts.len();
         hosts.rotate_left(preferred % hosts_count);
-        Self::client_of(hosts)
+        hosts
     }
 
-    /// A client of these members.
-    pub(crate) fn client_of(hosts: Vec<String>) -> Client {
-        let config =
-            Config { request_timeout: REQUEST_TIMEOUT, connect_timeout: CONNECT_TIMEOUT, ..Config::new(hosts) };
-        Client::dialed(&config, |host| client_channel(host, CONNECT_TIMEOUT)).expect("there is an endpoint")
+    /// A client of all members, which prefers the one at this place.
+    pub(crate) fn client(&self, preferred: usize) -> Client {
+        self.client_of(self.hosts_from(preferred))
+    }
+
+    /// A client of these members, who may do everything.
+    pub(crate) fn client_of(&self, hosts: Vec<String>) -> Client {
+        dialed(hosts, self.plan().has_users.then(users::root))
+    }
+
+    /// A client of these members, who is this user.
+    pub(crate) fn client_as(user: User, hosts: Vec<String>) -> Client {
+        dialed(hosts, Some(user))
     }
 
     pub(crate) fn is_calm(&self) -> bool {
@@ -123,6 +143,19 @@ impl Stage {
 
     pub(crate) fn calm(&self) {
         self.0.is_calm.set(true);
+    }
+
+    /// Does what goes on until all is calm.
+    pub(crate) async fn until_calm<T>(self, act: impl Future<Output = T>) -> T {
+        self.0.busy.set(self.0.busy.get() + 1);
+        let done = act.await;
+        self.0.busy.set(self.0.busy.get() - 1);
+        done
+    }
+
+    /// Whether somebody is not done who acts until all is calm.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.0.busy.get() > 0
     }
 
     /// Somebody asks to compact history at a revision.
@@ -169,4 +202,10 @@ impl Stage {
     pub(crate) fn faults(&self) -> Vec<String> {
         self.0.faults.borrow().clone()
     }
+}
+
+fn dialed(hosts: Vec<String>, user: Option<User>) -> Client {
+    let config =
+        Config { request_timeout: REQUEST_TIMEOUT, connect_timeout: CONNECT_TIMEOUT, user, ..Config::new(hosts) };
+    Client::dialed(&config, |host| client_channel(host, CONNECT_TIMEOUT)).expect("there is an endpoint")
 }

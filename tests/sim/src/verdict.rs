@@ -1,4 +1,5 @@
-//! After the trouble: everybody serves, all have the same, and name the same members, of which one set votes.
+//! After the trouble: everybody serves, each user what they may have; leases that nobody keeps end; all have the same, and
+//! name the same members, of which one set votes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,13 +11,13 @@ use crate::{
     calls::call,
     clients::Ended,
     history::{Keys, Request},
+    leases,
     stage::Stage,
+    users,
 };
 
 /// How long a cluster in peace may take until every member serves.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
-/// Longest lease of a run, and what a change of leaders adds to it.
-const LEASES_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks every member to serve, and holds them against each other.
@@ -31,7 +32,16 @@ pub(crate) async fn verify(stage: Stage, who: u32) -> Ended {
             Err(_) => sleep(PAUSE).await,
         }
     }
-    sleep(LEASES_MAX).await;
+    while stage.is_busy() {
+        if Instant::now() > until {
+            return Err("clients wait although everybody serves".into());
+        }
+        sleep(PAUSE).await;
+    }
+    if stage.plan().has_users {
+        users::prove(&stage, &members(&stage, until).await?, until).await?;
+    }
+    leases::all_end(&stage, until).await?;
     let last = loop {
         let members = members(&stage, until).await?;
         match agree(&stage, &members, who).await {
@@ -57,14 +67,14 @@ async fn all_serve(stage: &Stage, members: &[String], who: u32, puts: &mut u32) 
     for host in members {
         *puts += 1;
         let put = Request::put("v", format!("{who}.{puts}"));
-        let put = call(stage, &Stage::client_of(vec![host.clone()]), who, put).await;
+        let put = call(stage, &stage.client_of(vec![host.clone()]), who, put).await;
         put.map_err(|error| format!("{host} does not serve: {error}"))?;
     }
     Ok(())
 }
 
 /// The hosts of those who are members.
-async fn members(stage: &Stage, until: Instant) -> Result<Vec<String>, String> {
+pub(crate) async fn members(stage: &Stage, until: Instant) -> Result<Vec<String>, String> {
     let client = stage.client(0);
     loop {
         match client.member_list().await {
@@ -85,7 +95,7 @@ async fn members(stage: &Stage, until: Instant) -> Result<Vec<String>, String> {
 async fn agree(stage: &Stage, members: &[String], who: u32) -> Result<i64, String> {
     let (mut hashes, mut last) = (Vec::new(), None);
     for host in members {
-        let client = Stage::client_of(vec![host.clone()]);
+        let client = stage.client_of(vec![host.clone()]);
         let read = Request::read(Keys::All);
         let response = call(stage, &client, who, read).await.map_err(|error| format!("{host}: {error}"))?;
         let last = *last.get_or_insert(response.revision);
@@ -107,7 +117,7 @@ async fn one_membership(stage: &Stage, members: &[String]) -> Result<(), String>
     }
     let mut first = None;
     for host in members {
-        let list = Stage::client_of(vec![host.clone()]).member_list_unconfirmed().await;
+        let list = stage.client_of(vec![host.clone()]).member_list_unconfirmed().await;
         let list = list.map_err(|error| format!("{host}: {error}"))?.members;
         let listed: BTreeMap<_, _> =
             list.into_iter().map(|member| (member.id, (member.name, member.is_learner))).collect();
