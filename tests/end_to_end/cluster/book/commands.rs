@@ -58,3 +58,11 @@ fn a_command_is_a_line_or_several_that_go_on() {
     let part = "one\n\nprose\n```sh\na b \\\n    c\nd\n```\nprose\n```text\nshown\n```\n```sh\ne\n```\n";
     assert_eq!(of_a_part(part), ["a b      c", "d", "e"]);
 }
+
+#[test]
+#[should_panic(expected = "a command of the book was not run")]
+fn a_command_that_is_left_fails() {
+    let mut book = Commands(vec!["a 1".to_owned(), "b".to_owned()].into_iter());
+    assert_eq!(book.next("a "), "a 1");
+    book.end();
+}
