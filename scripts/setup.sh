@@ -46,6 +46,7 @@ missing_packages() {
   has make || echo make
   has ccache || echo ccache
   [ "$level" = build ] && return
+  has curl || echo curl
   has etcdctl || echo etcd-client
   has openssl || echo openssl
   has protoc || printf '%s\n' protobuf-compiler libprotobuf-dev
@@ -79,8 +80,8 @@ packages() {
     return
   fi
   say "Missing, by their Debian names: ${missing[*]}"
-  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache etcd openssl protobuf-compiler python3 strace iproute iproute-tc util-linux e2fsprogs"
-  say "  Arch:    pacman -S clang gcc make ccache etcd openssl protobuf python strace iproute2 util-linux e2fsprogs"
+  say "  Fedora:  dnf install clang clang-devel gcc-c++ make ccache curl etcd openssl protobuf-compiler python3 strace iproute iproute-tc util-linux e2fsprogs"
+  say "  Arch:    pacman -S clang gcc make ccache curl etcd openssl protobuf python strace iproute2 util-linux e2fsprogs"
   say "  macOS:   xcode-select --install && brew install ccache etcd openssl protobuf python3"
   return 1
 }

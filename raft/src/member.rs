@@ -382,7 +382,8 @@ impl<M: Machine> Raft<M> {
     /// What has stopped this member.
     pub async fn forget_log(&self) -> Result<(), RaftError> {
         let openraft = &self.0.openraft;
-        let Some(applied) = openraft.metrics().borrow_watched().last_applied else { return Ok(()) };
+        // openraft's metrics may have nothing of it yet.
+        let Some(applied) = *self.0.applied.borrow() else { return Ok(()) };
         let ended = |reason: String| self.0.fatal.get().unwrap_or_else(|| stopped(&reason));
         openraft.trigger().snapshot().await.map_err(|error| ended(error.to_string()))?;
         let all = openraft.wait(None);

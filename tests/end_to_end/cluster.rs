@@ -8,6 +8,7 @@ mod copied;
 mod deadlines;
 mod formed;
 mod grown;
+mod larger;
 mod load;
 mod rebuilt;
 mod refused;

@@ -29,6 +29,7 @@ use self::{
     peer::{Answer, Peer},
     users::Caller,
 };
+use crate::harness::tools;
 
 /// Operations in the quick form.
 const OPERATIONS: usize = 60_000;
@@ -92,8 +93,7 @@ fn knob<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 /// Where `scripts/setup.sh test` puts it, or the one that `MESHSTORE_ETCD` names.
 fn etcd() -> PathBuf {
-    let installed = || PathBuf::from(env::var("HOME").unwrap()).join(".cache/meshstore/bin/etcd");
-    env::var("MESHSTORE_ETCD").map_or_else(|_| installed(), PathBuf::from)
+    env::var("MESHSTORE_ETCD").map_or_else(|_| tools().join("etcd"), PathBuf::from)
 }
 
 /// Whether etcd is one whose rights were compared with ours.

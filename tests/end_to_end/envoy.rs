@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use self::bootstrap::Bootstrap;
 pub(crate) use self::bootstrap::Protocol;
-use crate::harness::{Mesh, Process, eventually, free_port};
+use crate::harness::{Mesh, Process, eventually, free_port, tools};
 
 /// Envoy's identity.
 const ACCOUNT: &str = "bookinfo-reviews";
@@ -148,8 +148,7 @@ impl Envoy {
 
 /// Where `scripts/setup.sh test` puts it, or the one that `MESHSTORE_ENVOY` names.
 fn program() -> PathBuf {
-    let installed = || PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/meshstore/bin/envoy");
-    std::env::var("MESHSTORE_ENVOY").map_or_else(|_| installed(), PathBuf::from)
+    std::env::var("MESHSTORE_ENVOY").map_or_else(|_| tools().join("envoy"), PathBuf::from)
 }
 
 /// Status and body; `None` when there was no answer.

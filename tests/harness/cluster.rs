@@ -85,12 +85,12 @@ impl Member {
         self.flags.push(format!("--name={name}"));
     }
 
-    /// Its process, if that was started and nobody has ended it.
     /// Another flag, from its next start on.
     pub(crate) fn add_flag(&mut self, flag: &str) {
         self.flags.push(flag.to_owned());
     }
 
+    /// Its process, if that was started and nobody has ended it.
     pub(crate) fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
@@ -122,12 +122,17 @@ impl Cluster {
 
     /// Three members, each of which has joined by an invitation and has a vote.
     pub(crate) async fn of_three() -> Self {
+        Self::of(3).await
+    }
+
+    /// The same, of so many.
+    pub(crate) async fn of(count: usize) -> Self {
         let mut cluster = Self::bootstrap().await;
-        for name in ["b2", "c"] {
+        for name in ["b2", "c", "d", "e", "f", "g"].into_iter().take(count - 1) {
             let line = cluster.invite(&["add", name]).await.unwrap();
             cluster.join(&line, name).await.unwrap();
         }
-        cluster.voters(3).await;
+        cluster.voters(count).await;
         cluster
     }
 

@@ -11,8 +11,10 @@ mod server;
 mod ports;
 
 use std::{
+    env,
     future::Future,
     net::SocketAddr,
+    path::PathBuf,
     sync::{LazyLock, Mutex},
     time::Duration,
 };
@@ -33,6 +35,12 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The binary under test.
 pub(crate) const MESHSTORE: &str = env!("CARGO_BIN_EXE_meshstore");
+
+/// Where `scripts/setup.sh test` puts programs that are not ours.
+pub(crate) fn tools() -> PathBuf {
+    let cache = env::var_os("MESHSTORE_CACHE").map(PathBuf::from);
+    cache.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap()).join(".cache/meshstore")).join("bin")
+}
 
 /// A free port of 127.0.0.1 that no other test was given.
 pub(crate) fn free_port() -> SocketAddr {

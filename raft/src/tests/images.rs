@@ -75,6 +75,16 @@ async fn a_new_member_gets_an_image_of_what_the_log_was_told_to_forget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_forgotten_right_after_the_start_is_forgotten() {
+    for _ in 0..50 {
+        let cluster = Cluster::found(1).await;
+        cluster.raft(1).forget_log().await.unwrap();
+        assert!(cluster.raft(1).openraft().metrics().borrow_watched().purged.is_some());
+        cluster.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_long_gets_an_image_and_goes_on() {
     let mut cluster = Cluster::found_with(3, forgetting).await;
     fill(&cluster, 0..10).await;

@@ -6,7 +6,7 @@ use client::StatusResponse;
 use serde_json::{Value, json};
 
 use super::{
-    report::{Answer, Cluster, Report},
+    report::{ANOTHER_ANSWERS, Answer, Cluster, Report},
     shown,
 };
 use crate::cli::{
@@ -101,17 +101,27 @@ fn lag(cluster: &Cluster, report: &Report) -> Option<u64> {
 
 fn health(cluster: &Cluster, report: &Report) -> String {
     match &report.answer {
-        Err(reason) if report.member.client_urls.is_empty() => reason.clone(),
+        Err(reason) if report.member.client_urls.is_empty() || reason == ANOTHER_ANSWERS => reason.clone(),
         Err(_) => "does not answer".to_owned(),
         Ok(Answer { status, .. }) if !status.errors.is_empty() => {
-            let told: Vec<_> =
-                status.errors.iter().map(|error| error.trim().trim_start_matches("etcdserver: ")).collect();
-            told.join(", ")
+            status.errors.iter().map(|error| told(cluster, error)).collect::<Vec<_>>().join(", ")
         }
         Ok(_) if cluster.is_astray(report) => "does not follow the leader".to_owned(),
         Ok(_) if lag(cluster, report).is_some_and(|lag| lag > FAR_BEHIND) => "far behind".to_owned(),
         Ok(_) => "healthy".to_owned(),
     }
+}
+
+/// An error of a member's, with the name of who has raised an alarm.
+fn told(cluster: &Cluster, error: &str) -> String {
+    let error = error.trim().trim_start_matches("etcdserver: ");
+    let named = || {
+        let (id, kind) = error.strip_prefix("memberID:")?.split_once(" alarm:")?;
+        let id = id.parse::<u64>().ok()?;
+        let report = cluster.members.iter().find(|report| report.member.id == id)?;
+        Some(format!("alarm {kind} at {}", shown(&report.member)))
+    };
+    named().unwrap_or_else(|| error.to_owned())
 }
 
 fn document(cluster: &Cluster) -> Value {
@@ -233,6 +243,18 @@ mod tests {
         let text = printed(&Cluster { id: 0xc, unconfirmed: false, members }, Output::Table);
         assert!(text.contains("2 of 3 voters answer, no other may be lost"), "{text}");
         assert!(text.contains("c      follower   does not follow the leader"), "{text}");
+    }
+
+    #[test]
+    fn an_alarm_is_told_with_the_name_of_its_member() {
+        let mut members = vec![report(1, "a", Some(50)), report(77, "b", Some(50)), report(3, "c", None)];
+        let errors = ["memberID:77 alarm:CORRUPT ", "memberID:8 alarm:NOSPACE ", "etcdserver: no leader"];
+        members[0].answer.as_mut().unwrap().status.errors = errors.map(str::to_owned).into();
+        members[2].answer = Err(ANOTHER_ANSWERS.to_owned());
+        let cluster = Cluster { id: 0xc, unconfirmed: false, members };
+        let told = "alarm CORRUPT at b, memberID:8 alarm:NOSPACE, no leader";
+        assert_eq!(health(&cluster, &cluster.members[0]), told);
+        assert_eq!(health(&cluster, &cluster.members[2]), "another member answers at its client URLs");
     }
 
     #[test]

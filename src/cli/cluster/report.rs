@@ -19,6 +19,9 @@ use crate::cli::{
     mesh::Output,
 };
 
+/// What is said of a member whose client URLs lead to another.
+pub(super) const ANOTHER_ANSWERS: &str = "another member answers at its client URLs";
+
 /// Prints the members: who leads, how far each is behind, and whether it answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
@@ -141,7 +144,7 @@ async fn ask(session: &Session) -> Result<Cluster, Failure> {
     };
     let ask = async |member: MemberInfo| {
         let answer = match session.connection.client_of(member.client_urls.clone()) {
-            Ok(client) if !member.client_urls.is_empty() => ask_one(&client).await.map_err(|error| error.to_string()),
+            Ok(client) if !member.client_urls.is_empty() => ask_one(&client, member.id).await,
             Ok(_) | Err(_) => Err("has not started yet".to_owned()),
         };
         Report { member, answer }
@@ -151,9 +154,14 @@ async fn ask(session: &Session) -> Result<Cluster, Failure> {
 }
 
 /// Asks twice: the first answer includes the connection, the second is the round trip.
-async fn ask_one(client: &Client) -> Result<Answer, ClientError> {
-    let versions = client.versions().await?;
+async fn ask_one(client: &Client, member: u64) -> Result<Answer, String> {
+    let told = |error: ClientError| error.to_string();
+    let versions = client.versions().await.map_err(told)?;
     let begun = Instant::now();
-    let status = client.status().await?;
+    let status = client.status().await.map_err(told)?;
+    // Members that tell the same address, such as loopback's, would all seem well while one of them is.
+    if status.header.member_id != member {
+        return Err(ANOTHER_ANSWERS.to_owned());
+    }
     Ok(Answer { status, took: begun.elapsed(), versions })
 }

@@ -10,7 +10,7 @@ use store::Store;
 use crate::harness::{Cluster, eventually};
 
 /// Writes `to` in each row of a stopped member's keys that says `from`, which is as long. The checksums will be right.
-fn rewrite(data: &Path, from: &[u8], to: &[u8]) {
+pub(super) fn rewrite(data: &Path, from: &[u8], to: &[u8]) {
     let spaces = [Store::SPACES, Ledger::SPACES, &[Space::new("raft")]].concat();
     let home = Home::open(&data.join("state"), &spaces, &Options::default()).unwrap();
     let (engine, mut batch) = (home.engine(), Batch::new());

@@ -1,7 +1,6 @@
 //! Programs that are run to their end, and servers of either kind.
 
 use std::{
-    env,
     ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,7 +11,7 @@ use proto::etcdserverpb::{RangeRequest, kv_client::KvClient};
 use tokio::process::Command;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{MESHSTORE, Process, eventually, free_port};
+use crate::harness::{MESHSTORE, Process, eventually, free_port, tools};
 
 /// The binary under test.
 pub(crate) fn meshstore() -> &'static str {
@@ -21,9 +20,7 @@ pub(crate) fn meshstore() -> &'static str {
 
 /// Where `scripts/setup.sh test` puts a program of etcd's, if it does; else it is one of the system's.
 fn installed(name: &str) -> PathBuf {
-    let cache = env::var_os("MESHSTORE_CACHE").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap()).join(".cache/meshstore"));
-    Some(cache.join("bin").join(name)).filter(|path| path.exists()).unwrap_or_else(|| name.into())
+    Some(tools().join(name)).filter(|path| path.exists()).unwrap_or_else(|| name.into())
 }
 
 /// Runs a program to its end.
