@@ -180,6 +180,9 @@ fn for_each(
     while let Some((key, value)) = cursor.entry() {
         let index = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         let index = index.map_err(|_| corrupt("log", format!("key {key:?} is not an index")))?;
+        if index == u64::MAX {
+            return Err(corrupt(&entry_name(index), "no log comes that far"));
+        }
         if index >= span.end || !visit(entry(index, Bytes::copy_from_slice(value))?)? {
             break;
         }
