@@ -15,7 +15,7 @@ use crate::{
     ClusterId, Config, MemberId, RaftError,
     codec::{self, Damage, Identity, Sessions, payload_bytes},
     life::{Disk, Known, Life, SESSIONS_MAX},
-    types::{Entry, LogId, Types, Vote, log_id},
+    types::{COUNT_MAX, Entry, LogId, Types, Vote, log_id},
 };
 
 /// The key spaces that a member's log needs.
@@ -180,7 +180,7 @@ fn for_each(
     while let Some((key, value)) = cursor.entry() {
         let index = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         let index = index.map_err(|_| corrupt("log", format!("key {key:?} is not an index")))?;
-        if index == u64::MAX {
+        if index > COUNT_MAX {
             return Err(corrupt(&entry_name(index), "no log comes that far"));
         }
         if index >= span.end || !visit(entry(index, Bytes::copy_from_slice(value))?)? {
