@@ -6,8 +6,7 @@
 
 use std::{
     fs,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -120,13 +119,6 @@ fn make_private(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make {}", path.display()))
 }
 
-/// Writes a file for its owner alone, in the place of an older one.
 fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(failed),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(failed)?;
-    file.write_all(content).and_then(|()| file.sync_all()).with_context(failed)
+    tls::write_private(path, content).with_context(|| format!("cannot write {}", path.display()))
 }

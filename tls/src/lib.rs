@@ -34,7 +34,7 @@ pub use credentials::Credentials;
 pub use error::CredentialsError;
 pub use incoming::{Incoming, Limits, Security};
 pub use peer::{PeerError, peer_id};
-pub use pem::{certificate_pem, private_key_pem};
+pub use pem::{certificate_pem, private_key_pem, write_private};
 pub use pinned::{AuthorityHash, pinned_client_config};
 pub use policy::{Policy, Version};
 pub use stream::{Connection, PeerInfo};

@@ -1,6 +1,11 @@
 //! PEM: certificates and one private key, from text or files, and back to text.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
@@ -58,6 +63,20 @@ pub fn certificate_pem(der: &[u8]) -> String {
 /// A private key as PEM. `pkcs8`: the key's bytes, in PKCS#8. The text is cleared when it is dropped.
 pub fn private_key_pem(pkcs8: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(armour("PRIVATE KEY", pkcs8))
+}
+
+/// Writes a file for its owner alone, in the place of an older one, to stable storage.
+///
+/// # Errors
+/// What the system says.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// Source: RFC 7468, section 2. The text is built in one allocation, so that no part of a key is left behind.

@@ -5,9 +5,9 @@
 //! - Its key counts only beside it, and is written first.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -67,17 +67,12 @@ fn is_of_use(files: &ServerFiles, hosts: &[String]) -> Result<bool, CredentialsE
 
 fn write(folder: &Path, files: &ServerFiles, certificate: &str, key: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    for old in [&files.cert, &files.key] {
-        match fs::remove_file(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    match fs::remove_file(&files.cert) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    for (path, text) in [(&files.key, key), (&files.cert, certificate)] {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-    }
+    pem::write_private(&files.key, key.as_bytes())?;
+    pem::write_private(&files.cert, certificate.as_bytes())?;
     // Clients may be given it.
     fs::set_permissions(&files.cert, Permissions::from_mode(0o644))
 }
