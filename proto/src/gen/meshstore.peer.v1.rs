@@ -294,6 +294,10 @@ pub struct ForwardResponse {
 pub struct ReadIndexRequest {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<Header>,
+    /// The term in which the sender follows whom it asks, or voted for it, and no later one: with that the sender is one of
+    /// the quorum that the leader of this term needs to be sure. 0 if it tells none.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadIndexResponse {

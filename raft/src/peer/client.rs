@@ -206,10 +206,15 @@ impl Peers {
         Ok(Caught { round_trip, applied_index: response.applied_index })
     }
 
-    /// The index that a read must wait for, from the leader.
-    pub(crate) async fn read_index(&self, leader: MemberId, deadline: Duration) -> Result<u64, ReadError> {
+    /// The index that a read must wait for, from the leader, to which this member has given the vote of `term`.
+    pub(crate) async fn read_index(
+        &self,
+        leader: MemberId,
+        term: Option<u64>,
+        deadline: Duration,
+    ) -> Result<u64, ReadError> {
         let mut client = self.client(leader.0, None, Lane::Log).map_err(|_| ReadError::NoLeader)?;
-        let request = pb::ReadIndexRequest { header: Some(self.header(leader.0)) };
+        let request = pb::ReadIndexRequest { header: Some(self.header(leader.0)), term: term.unwrap_or(0) };
         let call = async {
             let response = client.read_index(request).await;
             // The leader leads, but it has no quorum.

@@ -25,7 +25,7 @@ use crate::{
     change::{Change, Changes},
     codec,
     propose::is_refusal,
-    read::Reader,
+    read::{Reader, index_sure_of},
     standing::Standing,
     types::{Collected, LogId, Openraft, Proposal},
 };
@@ -361,9 +361,13 @@ impl Peer for Service {
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         let (shown, request) = opened(request);
-        self.0.admit(shown, request.header.as_ref()).await?;
-        if self.0.leadership.borrow().leader != Some(self.0.config.member) {
+        let sender = self.0.admit(shown, request.header.as_ref()).await?;
+        let member = self.0.config.member;
+        if self.0.leadership.borrow().leader != Some(member) {
             return Err(Status::unavailable("this member does not lead"));
+        }
+        if let Some(index) = index_sure_of(&self.0.raft, member, (sender, request.term)).await {
+            return Ok(Response::new(pb::ReadIndexResponse { index }));
         }
         let (reader, index) = oneshot::channel();
         let queued = self.0.readers.try_send(reader);

@@ -94,6 +94,34 @@ async fn a_leader_that_is_cut_off_answers_nothing_and_loses_nothing_that_was_ack
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_and_who_asks_it_are_a_quorum_of_three_and_not_of_five() {
+    for (members, is_quorum) in [(3, true), (5, false)] {
+        let cluster =
+            Cluster::found_with(members, |config| Config { patience: Duration::from_secs(3), ..config }).await;
+        let (leader, asker) = (cluster.leader().await, cluster.follower().await);
+        cluster.raft(leader).propose(command(0)).await.unwrap();
+        let others: Vec<u64> = (1..=members).filter(|member| ![leader, asker].contains(member)).collect();
+        for other in &others {
+            cluster.net.isolate(*other, [leader, asker]);
+        }
+        if !is_quorum {
+            cluster.leader_among(&others).await;
+            cluster.raft(others[0]).propose(command(1)).await.unwrap();
+        }
+        let read = in_time("answer", cluster.raft(asker).read_barrier()).await;
+        if is_quorum {
+            assert_eq!(read, Ok(()));
+            assert_eq!(cluster.journal(asker), [command(0)]);
+        } else {
+            // Both may still believe that one of them leads, and have not seen what was acknowledged since.
+            assert!(matches!(read, Err(ReadError::NoLeader | ReadError::NoQuorum)), "{read:?}");
+        }
+        cluster.net.heal();
+        cluster.end().await;
+    }
+}
+
 /// On one thread, so that what is proposed together is in one entry.
 #[tokio::test]
 async fn a_new_leader_is_not_given_what_nobody_waits_for_any_more() {
