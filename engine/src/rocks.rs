@@ -26,6 +26,9 @@ const BACKGROUND_JOBS: i32 = 2;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
 /// Data blocks: small enough for point reads, large enough to compress.
 const BLOCK_BYTES: usize = 16 << 10;
+/// Writes are gathered in so many tables, which become one file: the place of a row is looked for in the newest alone, which
+/// is small enough to stay in the processor's cache.
+const TABLES_IN_A_FILE: i32 = 8;
 /// Write buffers that the write-ahead log may hold the bytes of: a space that is seldom written must not keep it all.
 const LOG_BUFFERS_MAX: usize = 2;
 /// Files are written out to the disk each time they have grown by so many bytes: what is left for one sync is little, and
@@ -267,7 +270,10 @@ fn column_options(options: &Options, cache: &Cache) -> rocksdb::Options {
     }
     let mut column = rocksdb::Options::default();
     column.set_block_based_table_factory(&blocks);
-    column.set_write_buffer_size(options.write_buffer_bytes);
+    column.set_write_buffer_size(options.write_buffer_bytes / TABLES_IN_A_FILE as usize);
+    column.set_min_write_buffer_number_to_merge(TABLES_IN_A_FILE);
+    // As many again are written to while those become a file.
+    column.set_max_write_buffer_number(2 * TABLES_IN_A_FILE);
     column.set_compression_type(DBCompressionType::Lz4);
     column.set_bottommost_compression_type(DBCompressionType::Zstd);
     column.set_level_compaction_dynamic_level_bytes(true);

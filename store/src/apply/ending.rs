@@ -11,7 +11,7 @@ use bytes::Bytes;
 use engine::Batch;
 use types::{KeyRange, LeaseId, Revision};
 
-use super::{Store, write::Current};
+use super::{Store, overlay::Version, write::Current};
 use crate::{
     SettleAnswer, StoreError,
     ending::Ending,
@@ -63,14 +63,16 @@ impl Store {
         for (key, replaced) in self.versions_at(before, keys)? {
             let point = Point { revision, place: ending.place };
             let written = Written { key: &key, deleted: true, superseded: Some(replaced.point()) };
-            let (row_key, row) =
-                (Bytes::from(layout::version_key(&key, revision)), Bytes::from(Row::Tombstone.encode()));
+            let version_key = Bytes::from(layout::version_key(&key, revision));
+            let row = Bytes::from(Row::Tombstone.encode());
             batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
-            batch.put(layout::KEYS, row_key.clone(), row.clone());
+            batch.put(layout::KEYS, version_key.clone(), row.clone());
             batch.delete(layout::ATTACHED, layout::attached_key(lease, &key));
-            let versions = Bytes::from(layout::versions_of(&key));
-            let before = || self.shared.head.read().living.get(&versions);
-            self.overlay.end((row_key, row), versions.clone(), (revision, replaced.point()), before);
+            let versions = version_key.slice_ref(layout::versions_within(&version_key));
+            // The key may have been written again since.
+            let newest = self.newest(&versions).filter(|newest| newest.modified > revision);
+            let superseded = Some(replaced.point());
+            self.overlay.write(Version { versions, revision, key: version_key, row, newest, superseded });
             self.overlay.detach(lease, key);
             ending.place += 1;
         }

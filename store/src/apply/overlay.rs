@@ -2,7 +2,10 @@
 //!
 //! Owns: the batch's versions, leases and attachments, for the commands that come after in the same batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use bytes::Bytes;
 use types::{LeaseId, Revision};
@@ -14,15 +17,32 @@ use crate::{
     recent::Recent,
 };
 
+/// Room for so many versions is kept from batch to batch.
+const ROOM_KEPT: usize = 1024;
+
+/// A version that a batch wrote.
+#[derive(Debug)]
+pub(super) struct Version {
+    /// What all versions of its key start with.
+    pub(super) versions: Bytes,
+    pub(super) revision: Revision,
+    /// Its row of the key space.
+    pub(super) key: Bytes,
+    pub(super) row: Bytes,
+    /// The newest of its key from now on; `None` if the key was deleted.
+    pub(super) newest: Option<Newest>,
+    pub(super) superseded: Option<Point>,
+}
+
 /// Laid over the engine and the published leases.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    rows: BTreeMap<Bytes, Bytes>,
-    /// The newest version of each key that was written, by what all its versions start with; `None` if it was deleted.
-    living: BTreeMap<Bytes, Option<Newest>>,
-    /// The rows of the versions that it wrote and that hold a value.
-    fresh: Vec<(Point, Bytes)>,
-    superseded: Vec<Point>,
+    /// In the order in which they were written.
+    written: Vec<Version>,
+    /// Which of them was written last of each key, by what all its versions start with.
+    last: HashMap<Bytes, usize>,
+    /// Their rows in order, once somebody has walked over them.
+    rows: OnceCell<BTreeMap<Bytes, Bytes>>,
     leases: BTreeMap<LeaseId, Option<Lease>>,
     attached: BTreeMap<LeaseId, BTreeMap<Bytes, bool>>,
 }
@@ -30,56 +50,41 @@ pub(super) struct Overlay {
 impl Overlay {
     /// The versions that the batch wrote, as rows of the key space.
     pub(super) fn rows(&self) -> &BTreeMap<Bytes, Bytes> {
-        &self.rows
+        let rows = || self.written.iter().map(|version| (version.key.clone(), version.row.clone())).collect();
+        self.rows.get_or_init(rows)
     }
 
-    /// A version was written, `newest` of its key; `None` if it deletes it.
-    pub(super) fn write(
-        &mut self,
-        (key, row): (Bytes, Bytes),
-        versions: Bytes,
-        newest: Option<Newest>,
-        superseded: Option<Point>,
-    ) {
-        self.fresh.extend(newest.map(|newest| (newest.point(), row.clone())));
-        self.superseded.extend(superseded);
-        self.rows.insert(key, row);
-        self.living.insert(versions, newest);
+    pub(super) fn write(&mut self, version: Version) {
+        if let Some(rows) = self.rows.get_mut() {
+            rows.insert(version.key.clone(), version.row.clone());
+        }
+        self.last.insert(version.versions.clone(), self.written.len());
+        self.written.push(version);
     }
 
-    /// A version was superseded by a delete at a revision that may be older than that of the key's newest version; `before`
-    /// finds the one that it had before the batch.
-    pub(super) fn end(
-        &mut self,
-        (key, row): (Bytes, Bytes),
-        versions: Bytes,
-        (at, superseded): (Revision, Point),
-        before: impl FnOnce() -> Option<Newest>,
-    ) {
-        self.rows.insert(key, row);
-        let newest = self.newest(&versions, before);
-        self.superseded.push(superseded);
-        self.living.insert(versions, newest.filter(|newest| newest.modified > at));
-    }
-
-    /// A row that the batch wrote.
+    /// The row of a version, if the batch wrote it.
     pub(super) fn row(&self, versions: &[u8], revision: Revision) -> Option<&Bytes> {
-        if self.rows.is_empty() {
-            return None;
+        let last = self.last_of(versions)?;
+        if last.revision == revision {
+            return Some(&last.row);
         }
         let mut key = Vec::with_capacity(versions.len() + layout::REVISION_BYTES);
         layout::version_key_at(&mut key, versions, revision);
-        self.rows.get(&key[..])
+        self.rows().get(&key[..])
     }
 
     /// The newest version of a key, given how to find the one it had before the batch.
     pub(super) fn newest(&self, versions: &[u8], before: impl FnOnce() -> Option<Newest>) -> Option<Newest> {
-        self.living.get(versions).copied().unwrap_or_else(before)
+        self.last_of(versions).map_or_else(before, |last| last.newest)
+    }
+
+    fn last_of(&self, versions: &[u8]) -> Option<&Version> {
+        self.last.get(versions).map(|last| &self.written[*last])
     }
 
     /// Brings the published keys up to date.
     pub(super) fn publish_living(&self, living: &mut Living) {
-        for (versions, newest) in &self.living {
+        for Version { versions, newest, .. } in &self.written {
             match newest {
                 Some(newest) => living.insert(versions, *newest),
                 None => living.remove(versions),
@@ -88,13 +93,17 @@ impl Overlay {
     }
 
     /// Makes what is about to be published quick to read.
-    pub(super) fn publish_fresh(&mut self, recent: &Recent) {
-        self.fresh.drain(..).for_each(|(point, row)| recent.insert(point, row));
+    pub(super) fn publish_fresh(&self, recent: &Recent) {
+        for Version { revision, row, newest, .. } in &self.written {
+            if let Some(newest) = newest.filter(|newest| newest.modified == *revision) {
+                recent.insert(newest.point(), row.clone());
+            }
+        }
     }
 
     /// Forgets what readers of the present do not ask for any more.
-    pub(super) fn forget_superseded(&mut self, recent: &Recent) {
-        self.superseded.drain(..).for_each(|point| recent.remove(point));
+    pub(super) fn forget_superseded(&self, recent: &Recent) {
+        self.written.iter().filter_map(|version| version.superseded).for_each(|point| recent.remove(point));
     }
 
     /// A lease, given how to find what it was before the batch.
@@ -158,6 +167,12 @@ impl Overlay {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.written.clear();
+        self.written.shrink_to(ROOM_KEPT);
+        self.last.clear();
+        self.last.shrink_to(ROOM_KEPT);
+        self.rows.take();
+        self.leases.clear();
+        self.attached.clear();
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use engine::Batch;
 use types::{KeyRange, LeaseId, Revision};
 
-use super::Store;
+use super::{Store, overlay::Version};
 use crate::{
     Change, DeleteRange, DeleteRangeAnswer, Event, Failure, KeyValue, Put, PutAnswer, PutLease, PutValue, Refusal,
     StoreError,
@@ -88,16 +88,22 @@ impl Store {
 
     /// The living version of a key, as the next command sees it.
     pub(super) fn current(&self, key: &Bytes, with_value: bool) -> Result<Option<Current>, StoreError> {
-        let versions = layout::versions_of(key);
-        let published = || self.shared.head.read().living.get(&versions);
-        let Some(Newest { modified, meta }) = self.overlay.newest(&versions, published) else {
-            return Ok(None);
-        };
+        self.current_of(&layout::versions_of(key), with_value)
+    }
+
+    /// The same, by what all versions of the key start with.
+    fn current_of(&self, versions: &[u8], with_value: bool) -> Result<Option<Current>, StoreError> {
+        let Some(newest @ Newest { modified, meta }) = self.newest(versions) else { return Ok(None) };
         if self.endings.hides(meta.lease, modified, self.revision) {
             return Ok(None);
         }
-        let value = with_value.then(|| self.value(&versions, Newest { modified, meta })).transpose()?;
+        let value = with_value.then(|| self.value(versions, newest)).transpose()?;
         Ok(Some(Current { meta, modified, value }))
+    }
+
+    /// The newest version of a key by the rows that are written, whatever is hidden of them.
+    pub(super) fn newest(&self, versions: &[u8]) -> Option<Newest> {
+        self.overlay.newest(versions, || self.shared.head.read().living.get(versions))
     }
 
     /// What a version holds that is there.
@@ -118,7 +124,7 @@ impl Store {
 impl<'a> Writing<'a> {
     pub(super) fn new(store: &'a mut Store, batch: &'a mut Batch) -> Self {
         let main = store.revision.next();
-        Self { store, batch, main, events: Vec::new() }
+        Self { store, batch, main, events: Vec::with_capacity(1) }
     }
 
     /// The store's revision as this transaction sees it.
@@ -128,7 +134,8 @@ impl<'a> Writing<'a> {
 
     pub(super) fn put(&mut self, put: &Put) -> Result<PutAnswer, StoreError> {
         let wants_previous = put.prev_kv || put.value == PutValue::Keep || self.store.hub.wants_previous();
-        let current = self.store.current(&put.key, wants_previous)?;
+        let version_key = Bytes::from(layout::version_key(&put.key, self.main));
+        let current = self.store.current_of(layout::versions_within(&version_key), wants_previous)?;
         let value = match (&put.value, &current) {
             (PutValue::Set(value), _) => value.clone(),
             (PutValue::Keep, current) => current.as_ref().and_then(|current| current.value.clone()).unwrap_or_default(),
@@ -140,7 +147,7 @@ impl<'a> Writing<'a> {
         let (created, version) = current.as_ref().map_or((self.main, 1), |c| (c.meta.created, c.meta.version + 1));
         let meta = Meta { place: self.place(), created, version, lease };
         self.attach(&put.key, current.as_ref().and_then(|current| current.meta.lease), lease);
-        self.write(&put.key, Row::Put(meta, &value), current.as_ref().map(Current::point));
+        self.write((&put.key, version_key), Row::Put(meta, &value), current.as_ref().map(Current::point));
         let change = Change::Put(meta.key_value(put.key.clone(), value, self.main));
         let previous = self.event(change, current);
         Ok(PutAnswer { revision: self.main, previous: previous.filter(|_| put.prev_kv) })
@@ -185,7 +192,8 @@ impl<'a> Writing<'a> {
     /// Deletes a living key, and returns what it was if its value is known.
     fn delete_one(&mut self, key: &Bytes, current: Current) -> Option<KeyValue> {
         self.attach(key, current.meta.lease, None);
-        self.write(key, Row::Tombstone, Some(current.point()));
+        let version_key = Bytes::from(layout::version_key(key, self.main));
+        self.write((key, version_key), Row::Tombstone, Some(current.point()));
         self.event(Change::Delete { key: key.clone(), revision: self.main }, Some(current))
     }
 
@@ -202,19 +210,19 @@ impl<'a> Writing<'a> {
         u32::try_from(self.events.len()).expect("a command has fewer than 2^32 writes")
     }
 
-    fn write(&mut self, key: &Bytes, row: Row<'_>, superseded: Option<Point>) {
-        let point = Point { revision: self.main, place: self.place() };
+    fn write(&mut self, (key, version_key): (&Bytes, Bytes), row: Row<'_>, superseded: Option<Point>) {
+        let revision = self.main;
+        let point = Point { revision, place: self.place() };
         let written = Written { key, deleted: row == Row::Tombstone, superseded };
-        let versions = Bytes::from(layout::versions_of(key));
-        let row_key = Bytes::from(layout::version_key(key, self.main));
         let newest = match row {
-            Row::Put(meta, _) => Some(Newest { modified: self.main, meta }),
+            Row::Put(meta, _) => Some(Newest { modified: revision, meta }),
             Row::Tombstone => None,
         };
         let row = Bytes::from(row.encode());
         self.batch.put(layout::HISTORY, Bytes::copy_from_slice(&layout::history_key(point)), written.encode());
-        self.batch.put(layout::KEYS, row_key.clone(), row.clone());
-        self.store.overlay.write((row_key, row), versions, newest, superseded);
+        self.batch.put(layout::KEYS, version_key.clone(), row.clone());
+        let versions = version_key.slice_ref(layout::versions_within(&version_key));
+        self.store.overlay.write(Version { versions, revision, key: version_key, row, newest, superseded });
     }
 
     /// Moves a key from one lease to another.

@@ -20,11 +20,11 @@ pub(crate) const REVISION_BYTES: usize = 8;
 /// What all versions of a key start with, and nothing else does.
 pub(crate) fn versions_of(key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(key.len() + 2 + REVISION_BYTES);
-    for &byte in key {
-        out.push(byte);
-        if byte == ESCAPE {
-            out.push(ESCAPED_ZERO);
-        }
+    let mut parts = key.split(|byte| *byte == ESCAPE);
+    out.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        out.extend([ESCAPE, ESCAPED_ZERO]);
+        out.extend_from_slice(part);
     }
     out.extend([ESCAPE, END]);
     out
@@ -35,6 +35,11 @@ pub(crate) fn version_key(key: &[u8], revision: Revision) -> Vec<u8> {
     let mut out = versions_of(key);
     out.extend(descending(revision));
     out
+}
+
+/// What all versions of a key start with, of the key of one of them.
+pub(crate) fn versions_within(version_key: &[u8]) -> &[u8] {
+    &version_key[..version_key.len() - REVISION_BYTES]
 }
 
 /// Rewrites `out` to where the versions of a key that are no newer than a revision start.

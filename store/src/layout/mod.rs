@@ -30,6 +30,7 @@ use types::{LeaseId, Revision};
 
 pub(crate) use key::{
     REVISION_BYTES, bounds, end_of_versions, split_version, unescape, version_key, version_key_at, versions_of,
+    versions_within,
 };
 pub(crate) use row::{Meta, Point, Row, Written, history_key, history_point};
 

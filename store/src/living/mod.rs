@@ -8,6 +8,7 @@
 //! - Keys lie in order in blocks of bounded length: one is found by two searches, and a count visits blocks only.
 
 mod read;
+mod run;
 
 use std::sync::Arc;
 
@@ -15,12 +16,11 @@ use types::Revision;
 
 use crate::layout::{Meta, Point};
 
+use self::run::Run;
 pub(crate) use read::{latest, remembered};
 
 /// A block is cut in two before it holds more keys.
 const BLOCK_KEYS_MAX: usize = 256;
-/// A block that is full makes room for so many keys, and one that lost so many twice over gives their room back.
-const BLOCK_KEYS_SPARE: usize = 32;
 
 /// The newest version of a living key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ struct Entry {
 /// All living keys, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Living {
-    /// None is empty.
-    blocks: Vec<Vec<Entry>>,
+    /// None is empty. Each is named by a key that is not after its first, and after all keys of the block before.
+    blocks: Run<Run<Newest>>,
 }
 
 /// Before which key, of which block. A place after a block's last key is the next block's first.
@@ -59,92 +59,103 @@ struct Place {
 
 impl Living {
     pub(crate) fn get(&self, versions: &[u8]) -> Option<Newest> {
-        let block = self.blocks.get(self.block_of(versions))?;
-        let at = block.binary_search_by(|entry| (*entry.versions).cmp(versions)).ok()?;
-        Some(block[at].newest)
+        let block = self.block(self.block_of(versions))?;
+        let at = block.search(versions).ok()?;
+        Some(block.entries()[at].value)
     }
 
     /// A key was written.
     pub(crate) fn insert(&mut self, versions: &[u8], newest: Newest) {
-        let mut number = self.block_of(versions);
-        let Some(block) = self.blocks.get_mut(number) else {
-            return self.blocks.push(vec![Entry { versions: versions.into(), newest }]);
+        let number = self.block_of(versions);
+        let Some(block) = self.block(number) else {
+            let (key, mut block) = (Arc::<[u8]>::from(versions), Run::default());
+            block.insert(0, Arc::clone(&key), newest);
+            return self.blocks.insert(0, key, block);
         };
-        let mut at = match block.binary_search_by(|entry| (*entry.versions).cmp(versions)) {
-            Ok(at) => return block[at].newest = newest,
+        let found = block.search(versions);
+        let block = self.blocks.value_mut(number);
+        let at = match found {
+            Ok(at) => return *block.value_mut(at) = newest,
             Err(at) => at,
         };
-        if block.len() == BLOCK_KEYS_MAX {
-            // Keys that come in order fill their blocks.
-            let cut = if at == BLOCK_KEYS_MAX { BLOCK_KEYS_MAX } else { BLOCK_KEYS_MAX / 2 };
-            let tail = block.split_off(cut);
-            block.shrink_to_fit();
-            self.blocks.insert(number + 1, tail);
-            if at >= cut {
-                (number, at) = (number + 1, at - cut);
-            }
+        let key = Arc::<[u8]>::from(versions);
+        if block.len() < BLOCK_KEYS_MAX {
+            block.insert(at, Arc::clone(&key), newest);
+            return self.name_first(key);
         }
-        let block = &mut self.blocks[number];
-        if block.len() == block.capacity() {
-            block.reserve_exact(BLOCK_KEYS_SPARE.min(BLOCK_KEYS_MAX - block.len()));
+        // Keys that come in order fill their blocks.
+        let cut = if at == BLOCK_KEYS_MAX { BLOCK_KEYS_MAX } else { BLOCK_KEYS_MAX / 2 };
+        let mut tail = block.split_off(cut);
+        if at >= cut {
+            tail.insert(at - cut, Arc::clone(&key), newest);
+        } else {
+            block.insert(at, Arc::clone(&key), newest);
         }
-        block.insert(at, Entry { versions: versions.into(), newest });
+        self.blocks.insert(number + 1, Arc::clone(&tail.entries()[0].key), tail);
+        self.name_first(key);
+    }
+
+    /// A key that comes before all others names their block from now on.
+    fn name_first(&mut self, key: Arc<[u8]>) {
+        if self.blocks.entries().first().is_some_and(|first| key < first.key) {
+            self.blocks.rename_first(key);
+        }
     }
 
     /// A key was deleted.
     pub(crate) fn remove(&mut self, versions: &[u8]) {
         let number = self.block_of(versions);
-        let Some(block) = self.blocks.get_mut(number) else { return };
-        let Ok(at) = block.binary_search_by(|entry| (*entry.versions).cmp(versions)) else { return };
+        let Some(Ok(at)) = self.block(number).map(|block| block.search(versions)) else { return };
+        let block = self.blocks.value_mut(number);
         block.remove(at);
         let left = block.len();
         if left == 0 {
-            self.blocks.remove(number);
-            return;
+            return self.blocks.remove(number);
         }
-        if self.blocks.get(number + 1).is_some_and(|next| left + next.len() <= BLOCK_KEYS_MAX / 2) {
-            let mut next = self.blocks.remove(number + 1);
-            self.blocks[number].append(&mut next);
-        }
-        let block = &mut self.blocks[number];
-        if block.capacity() > block.len() + 2 * BLOCK_KEYS_SPARE {
-            block.shrink_to(block.len() + BLOCK_KEYS_SPARE);
+        if self.block(number + 1).is_some_and(|next| left + next.len() <= BLOCK_KEYS_MAX / 2) {
+            let next = std::mem::take(self.blocks.value_mut(number + 1));
+            self.blocks.remove(number + 1);
+            self.blocks.value_mut(number).append(next);
         }
     }
 
     /// How many keys lie from `start` up to, and without, `end`; `None` is open.
     pub(crate) fn count(&self, start: &[u8], end: Option<&[u8]>) -> usize {
         let (from, to) = (self.place_of(start), self.end_of(end));
-        match self.blocks.get(from.block..=to.block) {
+        let blocks = self.blocks.entries();
+        let keys = |blocks: &[run::Entry<Run<Newest>>]| blocks.iter().map(|block| block.value.len()).sum::<usize>();
+        match blocks.get(from.block..=to.block) {
             _ if from >= to => 0,
             Some([_]) => to.key - from.key,
-            Some([first, between @ .., _]) => {
-                first.len() - from.key + between.iter().map(Vec::len).sum::<usize>() + to.key
-            }
+            Some([first, between @ .., _]) => first.value.len() - from.key + keys(between) + to.key,
             // Up to the end of the last block.
-            Some([]) | None => self.blocks[from.block..].iter().map(Vec::len).sum::<usize>() - from.key,
+            Some([]) | None => keys(&blocks[from.block..]) - from.key,
         }
     }
 
     /// The keys from `start` on.
-    fn from(&self, start: &[u8]) -> impl Iterator<Item = &Entry> {
+    fn from(&self, start: &[u8]) -> impl Iterator<Item = Entry> {
         let Place { block, key } = self.place_of(start);
-        self.blocks.get(block..).into_iter().flatten().flatten().skip(key)
+        let blocks = self.blocks.entries().get(block..).into_iter().flatten();
+        let keys = blocks.flat_map(|block| block.value.entries()).skip(key);
+        keys.map(|entry| Entry { versions: Arc::clone(&entry.key), newest: entry.value })
+    }
+
+    fn block(&self, number: usize) -> Option<&Run<Newest>> {
+        self.blocks.entries().get(number).map(|block| &block.value)
     }
 
     /// The block where a key is, or belongs; 0 if there is none.
     fn block_of(&self, versions: &[u8]) -> usize {
-        self.blocks.partition_point(|block| *block[0].versions <= *versions).saturating_sub(1)
+        self.blocks.search(versions).unwrap_or_else(|after| after.saturating_sub(1))
     }
 
     /// The first key that is at least `versions`.
     fn place_of(&self, versions: &[u8]) -> Place {
-        let block = self.block_of(versions);
-        let Some(keys) = self.blocks.get(block) else { return Place { block, key: 0 } };
-        match keys.partition_point(|entry| *entry.versions < *versions) {
-            past if past == keys.len() => Place { block: block + 1, key: 0 },
-            key => Place { block, key },
-        }
+        let number = self.block_of(versions);
+        let Some(block) = self.block(number) else { return Place { block: number, key: 0 } };
+        let key = block.search(versions).unwrap_or_else(|belongs| belongs);
+        if key == block.len() { Place { block: number + 1, key: 0 } } else { Place { block: number, key } }
     }
 
     fn end_of(&self, end: Option<&[u8]>) -> Place {
@@ -165,10 +176,22 @@ mod tests {
         Newest { modified, meta: Meta { place: 0, created: modified, version: 1, lease: None } }
     }
 
+    /// Short and long, alike at the start and not, with zeros at the end and without.
+    fn key(number: u16) -> Vec<u8> {
+        let bytes = number.to_be_bytes();
+        match number % 4 {
+            0 => bytes.to_vec(),
+            1 => format!("/registry/pods/default/{number}").into_bytes(),
+            2 => [&vec![0; usize::from(number / 4 % 12)][..], &bytes].concat(),
+            _ => [&b"/registry/pods/default/"[..], &bytes].concat(),
+        }
+    }
+
     fn check(living: &Living, model: &BTreeMap<Vec<u8>, Newest>) {
-        for block in &living.blocks {
+        for block in living.blocks.entries() {
+            let block = &block.value;
             assert!((1..=BLOCK_KEYS_MAX).contains(&block.len()));
-            assert!(block.capacity() <= BLOCK_KEYS_MAX.min(block.len() + 2 * BLOCK_KEYS_SPARE), "room lies idle");
+            assert!(block.capacity() <= block.len() + 2 * run::SPARE_KEYS, "room lies idle");
         }
         let keys: Vec<_> = living.from(b"").map(|entry| (entry.versions.to_vec(), entry.newest)).collect();
         assert_eq!(keys, model.clone().into_iter().collect::<Vec<_>>());
@@ -180,7 +203,10 @@ mod tests {
         for number in 0..1000u32 {
             living.insert(&number.to_be_bytes(), newest(number.into()));
         }
-        assert_eq!(living.blocks.iter().map(Vec::len).collect::<Vec<_>>(), [256, 256, 256, 232]);
+        assert_eq!(
+            living.blocks.entries().iter().map(|block| block.value.len()).collect::<Vec<_>>(),
+            [256, 256, 256, 232]
+        );
         assert_eq!(living.count(&[], None), 1000);
     }
 
@@ -191,8 +217,8 @@ mod tests {
             asked in prop::collection::vec((0u16..2000, prop::option::of(0u16..2000)), 1..20),
         ) {
             let (mut living, mut model) = (Living::default(), BTreeMap::new());
-            for (number, &(insert, key)) in writes.iter().enumerate() {
-                let key = key.to_be_bytes().to_vec();
+            for (number, &(insert, written)) in writes.iter().enumerate() {
+                let key = key(written);
                 if insert || number < 1000 {
                     let newest = newest(i64::try_from(number).expect("small"));
                     living.insert(&key, newest);
@@ -204,16 +230,15 @@ mod tests {
             }
             check(&living, &model);
             for (start, end) in asked {
-                let start = start.to_be_bytes();
-                let end = end.map(u16::to_be_bytes);
+                let (start, end) = (key(start), end.map(key));
                 let expected: Vec<_> = model
                     .iter()
-                    .filter(|(key, _)| key[..] >= start[..] && end.is_none_or(|end| key[..] < end[..]))
+                    .filter(|(key, _)| key[..] >= start[..] && end.as_ref().is_none_or(|end| key[..] < end[..]))
                     .collect();
                 prop_assert_eq!(living.count(&start, end.as_ref().map(|end| &end[..])), expected.len());
                 prop_assert_eq!(living.get(&start), model.get(&start[..]).copied());
                 let first = living.from(&start).next().map(|entry| entry.versions.to_vec());
-                prop_assert_eq!(first, model.range(start.to_vec()..).next().map(|(key, _)| key.clone()));
+                prop_assert_eq!(first, model.range(start..).next().map(|(key, _)| key.clone()));
             }
         }
     }

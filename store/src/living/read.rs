@@ -120,7 +120,7 @@ impl Index {
         if !is_of(&head, range) || wanted > keys_max {
             return Ok(None);
         }
-        let keys = head.living.from(&start).take(wanted).cloned().collect();
+        let keys = head.living.from(&start).take(wanted).collect();
         let with = with(if range.show == Show::Whole { wanted } else { 0 })?;
         Ok(Some((Self { revision: head.published.revision, count, keys }, with)))
     }
