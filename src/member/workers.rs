@@ -4,7 +4,7 @@
 //!
 //! - A connection stays on the thread that accepted it: its requests are read, answered and written without work
 //!   stealing between cores.
-//! - A busy thread accepts nothing, so connections go to those that are idle.
+//! - The thread with the fewest connections accepts the next.
 
 use std::{net::TcpListener, thread, time::Duration};
 
@@ -14,7 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tls::{Connection, Incoming, Limits, Security};
+use tls::{Connection, Incoming, Limits, Security, Turn, Turns};
 use tokio::{pin, runtime, select, sync::oneshot, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -65,6 +65,7 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let count = thread::available_parallelism().map_or(1, usize::from);
+    let turns = Turns::default();
     let mut workers = JoinSet::new();
     for number in 0..count {
         let worker = Worker {
@@ -72,6 +73,7 @@ pub(super) async fn serve(
             security: security.clone(),
             limits: share(Limits::default(), count),
             keeping,
+            turn: Some(turns.join()),
             stop: stop.clone(),
         };
         let listener = listener.try_clone()?;
@@ -100,7 +102,8 @@ pub(super) async fn serve_here(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
-    Worker { faces, security, limits: Limits::default(), keeping: Keeping::default(), stop }.accept(listener).await
+    let (limits, keeping) = (Limits::default(), Keeping::default());
+    Worker { faces, security, limits, keeping, turn: None, stop }.accept(listener).await
 }
 
 /// One thread's part of a listener's limits.
@@ -118,6 +121,8 @@ struct Worker {
     security: Security,
     limits: Limits,
     keeping: Keeping,
+    /// If others accept from the same socket.
+    turn: Option<Turn>,
     stop: CancellationToken,
 }
 
@@ -129,7 +134,11 @@ impl Worker {
 
     async fn accept(self, listener: TcpListener) -> anyhow::Result<()> {
         let secure = !matches!(self.security, Security::Plain);
-        let mut incoming = Incoming::new(tokio::net::TcpListener::from_std(listener)?, self.security, self.limits);
+        let incoming = Incoming::new(tokio::net::TcpListener::from_std(listener)?, self.security, self.limits);
+        let mut incoming = match self.turn {
+            Some(turn) => incoming.in_turn(turn),
+            None => incoming,
+        };
         let (protocols, connections) = (protocols(self.keeping), TaskTracker::new());
         while let Some(Some(accepted)) = self.stop.run_until_cancelled(incoming.next()).await {
             let connection = accepted.context("the listener failed")?;

@@ -5,7 +5,10 @@
 //! - A peer that is slow, silent or not TLS costs one handshake slot until its deadline, and delays nobody else.
 //! - A full server stops accepting, and the kernel pushes back.
 //! - No error of `accept` ends the listener.
+//! - Threads that share a listener accept in turn: see [`Turns`].
 //! - Dropping it closes the socket and cuts handshakes under way; connections handed over live on.
+
+mod turns;
 
 use std::{
     io,
@@ -28,9 +31,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::PollSemaphore;
 use tracing::{debug, warn};
 
+pub(crate) use self::turns::Taken;
+pub use self::turns::{Turn, Turns};
 use crate::{
     peer,
-    stream::{Connection, PeerInfo, Stream},
+    stream::{Connection, Held, PeerInfo, Stream},
 };
 
 /// First and longest pause after `accept` failed for want of resources.
@@ -73,6 +78,8 @@ pub struct Incoming {
     slots: PollSemaphore,
     /// Taken for the next connection, before it is there.
     slot: Option<OwnedSemaphorePermit>,
+    /// If other threads accept from the same socket.
+    turn: Option<Turn>,
     handshakes: JoinSet<Option<Connection>>,
     pause: Pause,
 }
@@ -86,7 +93,14 @@ impl Incoming {
     /// Serves a socket that listens already.
     pub fn new(listener: TcpListener, security: Security, limits: Limits) -> Self {
         let slots = PollSemaphore::new(Arc::new(Semaphore::new(limits.connections_max)));
-        Self { listener, security, limits, slots, slot: None, handshakes: JoinSet::new(), pause: Pause::default() }
+        let (handshakes, pause) = (JoinSet::new(), Pause::default());
+        Self { listener, security, limits, slots, slot: None, turn: None, handshakes, pause }
+    }
+
+    /// Accepts in turn with others, on the same socket.
+    #[must_use]
+    pub fn in_turn(self, turn: Turn) -> Self {
+        Self { turn: Some(turn), ..self }
     }
 
     /// The address it listens at, its port known even if 0 was asked for.
@@ -94,18 +108,22 @@ impl Incoming {
         self.listener.local_addr()
     }
 
-    /// Waits for a slot, then for a connection.
+    /// Waits for a slot and its turn, then for a connection.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Accepted> {
         if self.slot.is_none() {
             self.slot = ready!(self.slots.poll_acquire(cx));
         }
         loop {
             ready!(self.pause.poll(cx));
+            if let Some(turn) = &self.turn {
+                ready!(turn.poll(cx));
+            }
             match ready!(self.listener.poll_accept(cx)) {
                 Ok((socket, addr)) => {
                     self.pause.reset();
                     let slot = self.slot.take().expect("taken above, and the semaphore is never closed");
-                    return Poll::Ready(Accepted { socket, addr, slot });
+                    let held = Held { _slot: slot, _turn: self.turn.as_ref().map(Turn::take) };
+                    return Poll::Ready(Accepted { socket, addr, held });
                 }
                 Err(error) if is_of_one_connection(&error) => debug!(%error, "connection lost before it was accepted"),
                 Err(error) => self.pause.begin(&error),
@@ -151,21 +169,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct Accepted {
     socket: TcpStream,
     addr: SocketAddr,
-    slot: OwnedSemaphorePermit,
+    held: Held,
 }
 
 impl Accepted {
     fn plain(self) -> Connection {
-        let Self { socket, addr, slot } = self.prepared();
+        let Self { socket, addr, held } = self.prepared();
         Connection {
             stream: Stream::Plain(socket),
             peer: PeerInfo { addr, spiffe_id: None, common_name: None },
-            _slot: slot,
+            _held: held,
         }
     }
 
     async fn handshake(self, config: Arc<ServerConfig>, deadline: Duration, in_mesh: bool) -> Option<Connection> {
-        let Self { socket, addr, slot } = self.prepared();
+        let Self { socket, addr, held } = self.prepared();
         let tls = match timeout(deadline, TlsAcceptor::from(config).accept(socket)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
@@ -182,7 +200,7 @@ impl Accepted {
         let spiffe_id = chain.filter(|_| in_mesh).and_then(|chain| peer::peer_id(chain).ok());
         let common_name = chain.filter(|_| !in_mesh).and_then(peer::common_name).map(Into::into);
         let peer = PeerInfo { addr, spiffe_id, common_name };
-        Some(Connection { stream: Stream::Tls(Box::new(tls)), peer, _slot: slot })
+        Some(Connection { stream: Stream::Tls(Box::new(tls)), peer, _held: held })
     }
 
     fn prepared(self) -> Self {

@@ -32,7 +32,7 @@ pub use config::{ClientAuth, H2, H2_AND_HTTP1, client_config, provider, server_c
 pub use connector::{ClientStream, Connector, ConnectorError};
 pub use credentials::Credentials;
 pub use error::CredentialsError;
-pub use incoming::{Incoming, Limits, Security};
+pub use incoming::{Incoming, Limits, Security, Turn, Turns};
 pub use peer::{PeerError, peer_id};
 pub use pem::{certificate_pem, private_key_pem, write_private};
 pub use pinned::{AuthorityHash, pinned_client_config};

@@ -16,6 +16,8 @@ use tokio::{
 use tonic::transport::server::Connected;
 use types::SpiffeId;
 
+use crate::incoming::Taken;
+
 /// Who is at the other end. Servers find it among a request's extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
@@ -34,7 +36,14 @@ pub struct PeerInfo {
 pub struct Connection {
     pub(crate) stream: Stream<tokio_rustls::server::TlsStream<TcpStream>>,
     pub(crate) peer: PeerInfo,
+    pub(crate) _held: Held,
+}
+
+/// What a connection takes up of its listener.
+#[derive(Debug)]
+pub(crate) struct Held {
     pub(crate) _slot: OwnedSemaphorePermit,
+    pub(crate) _turn: Option<Taken>,
 }
 
 impl Connection {
