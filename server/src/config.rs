@@ -43,6 +43,8 @@ pub struct Config {
     pub advertise_peer_urls: Vec<String>,
     /// What to do where nothing is yet. Default: to form a cluster alone.
     pub founding: Founding,
+    /// Go on as the only member of a cluster whose quorum is lost for good. Default no.
+    pub force_new_cluster: bool,
     /// An operator's certificates for members. Default none: those of the cluster's own authority, if it has one.
     pub peer_files: Option<PeerFiles>,
     /// Most learners that are to stay learners. Default 1.
@@ -88,6 +90,7 @@ impl Default for Config {
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
             advertise_peer_urls: vec!["http://localhost:2380".to_owned()],
             founding: Founding::Alone,
+            force_new_cluster: false,
             peer_files: None,
             learners_max: 1,
             cluster_token: "etcd-cluster".to_owned(),

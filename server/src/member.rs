@@ -131,6 +131,15 @@ pub enum ServerError {
         /// Which one.
         path: PathBuf,
     },
+    /// There is no member that could go on alone.
+    #[error(
+        "--force-new-cluster: the data directory {} is nobody's: name that of the member that is left by --data-dir",
+        .path.display()
+    )]
+    NobodyToForce {
+        /// Which one.
+        path: PathBuf,
+    },
     /// Members speak TLS alone.
     #[error("a cluster of several members needs certificates that its members know one another by")]
     NoPeerCertificates,
@@ -471,6 +480,7 @@ async fn sweep(sweeper: Sweeper, stop: CancellationToken) {
 pub(crate) fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation: Formation) -> raft::Config {
     raft::Config {
         formation,
+        force_new_cluster: config.force_new_cluster,
         release: config.release,
         patience: config.request_timeout(),
         heartbeat: config.heartbeat,

@@ -67,11 +67,6 @@ pub(super) const FLAGS: &[Absent] = &[
     absent("initial-election-tick-advance", &["true"], NO_TUNING),
     absent("pre-vote", &["true"], "elections always begin with a pre-vote: leave it out"),
     absent("strict-reconfig-check", &["true", "false"], "what would cost the quorum is always refused: leave it out"),
-    absent(
-        "force-new-cluster",
-        &["false"],
-        "a member does not leave its cluster by a flag: restore a snapshot, as docs/operations.md says",
-    ),
     absent("discovery", &[], NO_DISCOVERY),
     absent("discovery-fallback", &["proxy", "exit"], NO_DISCOVERY),
     absent("discovery-proxy", &[], NO_DISCOVERY),
