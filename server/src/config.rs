@@ -36,6 +36,8 @@ pub struct Config {
     pub name: String,
     /// Where everything is kept; made with mode 0700 if absent. Default `default.meshstore`.
     pub data_dir: PathBuf,
+    /// Where the log is kept; made with mode 0700 if absent. Default: in the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// Where clients reach this member, as `MemberList` tells them. Default `http://localhost:2379`.
     pub advertise_client_urls: Vec<String>,
     /// Where peers reach this member; with the token, it makes the id of a member that forms a cluster. Default
@@ -87,6 +89,7 @@ impl Default for Config {
         Self {
             name: "default".to_owned(),
             data_dir: PathBuf::from("default.meshstore"),
+            wal_dir: None,
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
             advertise_peer_urls: vec!["http://localhost:2380".to_owned()],
             founding: Founding::Alone,

@@ -49,7 +49,6 @@ const NO_V2: &str = "API v2 is gone, and its proxy with it: leave it out";
 const ROTATION: &str = r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
 pub(super) const FLAGS: &[Absent] = &[
-    absent("wal-dir", &[], "the log is kept in the data directory: make DATA_DIR/log a mount point instead"),
     absent("max-wals", &["5"], "the log frees its space by itself: leave it out"),
     absent("max-snapshots", &["5"], "there are no snapshot files to count: leave it out"),
     absent("backend-bbolt-freelist-type", &["map", "array"], "the backend is not bbolt: leave it out"),
@@ -201,7 +200,7 @@ mod tests {
             (&["--discovery-srv", "example.com"], "members are not discovered"),
             (&["--pre-vote=false"], "pre-vote"),
             (&["--peer-auto-tls"], "cluster bootstrap"),
-            (&["--wal-dir", "/wal"], "mount point"),
+            (&["--max-wals", "9"], "frees its space"),
         ];
         for (words, advice) in refused {
             let text = outcome(words).unwrap_err();

@@ -50,7 +50,9 @@ async fn the_member_that_is_left_goes_on_with_all_that_it_had() {
     let promised = acknowledged.lock().unwrap().clone();
     // A linearizable read: it has them all from here on.
     cluster.client_of(left).get(Get::key("0/000000")).await.unwrap();
-    lost.iter().for_each(|at| cluster.kill(*at));
+    for at in &lost {
+        cluster.kill(*at);
+    }
     writers.shutdown().await;
     let before = had(&cluster, left).await;
     assert!(promised.is_subset(&before));
@@ -73,7 +75,9 @@ async fn the_member_that_is_left_goes_on_with_all_that_it_had() {
     assert_eq!(same.0, hashed, "what was there is as it was");
 
     // Together they are a quorum of the cluster that was.
-    lost.iter().for_each(|at| cluster.spawn(*at));
+    for at in &lost {
+        cluster.spawn(*at);
+    }
     for at in &lost {
         let (code, said) = cluster.ended(*at).await;
         assert!(code != Some(0) && said.contains("was removed from the cluster"), "{code:?} {said}");
