@@ -54,11 +54,14 @@ async fn the_one_that_is_left_has_everything_and_the_others_stay_out() {
     cluster.raft(left).read_barrier().await.unwrap();
     assert_eq!(cluster.journal(left), (0..31).map(command).collect::<Vec<_>>());
 
-    // Together they are a quorum of the cluster that was.
+    // Together they are a quorum of the cluster that was, until they meet the one that is left.
     let others: Vec<u64> = (1..=3).filter(|member| *member != left).collect();
+    cluster.net.isolate(left, 1..=3);
     for other in &others {
         cluster.start(*other).await;
     }
+    cluster.leader_among(&others).await;
+    cluster.net.heal();
     for other in others {
         let fatal = in_time("end", cluster.raft(other).fatal()).await;
         assert!(matches!(fatal, RaftError::Removed), "{fatal}");
@@ -100,7 +103,12 @@ async fn what_was_appended_and_not_committed_is_kept_and_a_change_left_in_the_mi
         })
         .await;
     let voters = BTreeSet::from([1, 2, 3]);
-    half_a_change(&cluster, leader, [&voters, &voters.iter().copied().filter(|one| *one != leader).collect()]).await;
+    let without = voters.iter().copied().filter(|voter| *voter != leader).collect();
+    let is_joint = || (raft.voter_sets().len() == 2).then_some(());
+    tokio::select! {
+        () = half_a_change(&cluster, leader, [&voters, &without]) => panic!("nobody can have agreed"),
+        () = cluster.until("an entry with two sets of voters", is_joint) => {}
+    }
     drop(raft);
     stop_all(&mut cluster).await;
     drop(proposing.await);
