@@ -308,15 +308,19 @@ mod tests {
         force(&open(&after), &forced(), &Record::default(), &mut recovered).unwrap();
         let name = fs::read_dir(&before).unwrap().map(|file| file.unwrap().file_name());
         let name = name.filter(|name| Path::new(name).extension().is_some_and(|is| is == "journal")).max().unwrap();
-        let [old, new] = [&before, &after].map(|folder| fs::read(folder.join(&name)).unwrap());
-        let sectors = old.len().max(new.len()).div_ceil(SECTOR_BYTES);
+        let [mut old, new] = [&before, &after].map(|folder| fs::read(folder.join(&name)).unwrap());
+        // A frame is written into zeros.
+        old.resize(new.len(), 0);
+        let pairs = old.chunks(SECTOR_BYTES).zip(new.chunks(SECTOR_BYTES));
+        let changed: Vec<_> =
+            pairs.enumerate().filter(|(_, (old, new))| old != new).map(|(sector, _)| sector).collect();
 
         let mut seen = BTreeSet::new();
-        for written in 0..=sectors {
-            let cut = (written * SECTOR_BYTES).min(new.len());
-            let torn = folder.path().join(format!("torn-{written}"));
+        for sector in changed[0]..=changed[changed.len() - 1] + 1 {
+            let cut = (sector * SECTOR_BYTES).min(new.len());
+            let torn = folder.path().join(format!("torn-{sector}"));
             copy(&before, &torn);
-            fs::write(torn.join(&name), [&new[..cut], old.get(cut..).unwrap_or_default()].concat()).unwrap();
+            fs::write(torn.join(&name), [&new[..cut], &old[cut..]].concat()).unwrap();
             let (now, members, _) = started(&open(&torn), &tests::config(), &Record::default()).unwrap();
             assert_eq!(now[..2], entries);
             assert_eq!(members == alone(), now.len() == 3, "{members:?}");
