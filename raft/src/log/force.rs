@@ -168,7 +168,9 @@ mod tests {
     fn write(engine: &Engine, entries: &[Entry], vote: &Vote) {
         recover(engine, &tests::config(), None).unwrap();
         let mut batch = Batch::new();
-        entries.iter().for_each(|entry| disk::put_entry(&mut batch, entry));
+        for entry in entries {
+            disk::put_entry(&mut batch, entry);
+        }
         disk::put_vote(&mut batch, vote);
         engine.write(batch, Durability::Synced).unwrap();
     }
@@ -313,7 +315,7 @@ mod tests {
         old.resize(new.len(), 0);
         let pairs = old.chunks(SECTOR_BYTES).zip(new.chunks(SECTOR_BYTES));
         let changed: Vec<_> =
-            pairs.enumerate().filter(|(_, (old, new))| old != new).map(|(sector, _)| sector).collect();
+            pairs.enumerate().filter(|(_, (from, to))| from != to).map(|(sector, _)| sector).collect();
 
         let mut seen = BTreeSet::new();
         for sector in changed[0]..=changed[changed.len() - 1] + 1 {
