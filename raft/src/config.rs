@@ -50,6 +50,8 @@ pub struct Config {
     pub release: Release,
     /// What to do on an empty log. Default: found a cluster of this member alone.
     pub formation: Formation,
+    /// Go on as the only member of the log's cluster, because the quorum of the others is lost for good. Default no.
+    pub force_new_cluster: bool,
     /// Between two heartbeats of a leader. Default 100 ms; whole milliseconds, at least 1.
     pub heartbeat: Duration,
     /// Without a heartbeat, a follower stands for election after a random part of this between three quarters of it and
@@ -105,6 +107,7 @@ impl Config {
             member,
             release: Release::THIS,
             formation: Formation::Found(BTreeMap::new()),
+            force_new_cluster: false,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             patience: Duration::from_secs(7),

@@ -50,6 +50,12 @@ pub enum RaftError {
         /// Who noticed, and what.
         reason: String,
     },
+    /// It was told to go on as the only member of its cluster. The log is as it was.
+    #[error("this member can not be made the only one of its cluster (--force-new-cluster): {reason}")]
+    NotForced {
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// The member was removed from the cluster. Its id is never used again: add a new member, on an empty disk.
     #[error("this member was removed from the cluster")]
     Removed,

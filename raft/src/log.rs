@@ -9,6 +9,7 @@
 //! - What was appended and not yet written is always in memory; the disk is read only for older entries.
 
 mod disk;
+mod force;
 mod tail;
 mod writer;
 
@@ -35,6 +36,7 @@ use types::Durations;
 pub(crate) use self::disk::put_record;
 pub(crate) use self::{
     disk::{Recovered, SPACES, recover},
+    force::force,
     writer::Writer,
 };
 use crate::{

@@ -3,6 +3,7 @@
 mod cluster;
 mod copies;
 mod elections;
+mod forced;
 mod images;
 pub(crate) mod journal;
 mod membership;

@@ -36,6 +36,8 @@ pub struct Config {
     pub name: String,
     /// Where everything is kept; made with mode 0700 if absent. Default `default.meshstore`.
     pub data_dir: PathBuf,
+    /// Where the log is kept; made with mode 0700 if absent. Default: in the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// Where clients reach this member, as `MemberList` tells them. Default `http://localhost:2379`.
     pub advertise_client_urls: Vec<String>,
     /// Where peers reach this member; with the token, it makes the id of a member that forms a cluster. Default
@@ -43,6 +45,8 @@ pub struct Config {
     pub advertise_peer_urls: Vec<String>,
     /// What to do where nothing is yet. Default: to form a cluster alone.
     pub founding: Founding,
+    /// Go on as the only member of a cluster whose quorum is lost for good. Default no.
+    pub force_new_cluster: bool,
     /// An operator's certificates for members. Default none: those of the cluster's own authority, if it has one.
     pub peer_files: Option<PeerFiles>,
     /// Most learners that are to stay learners. Default 1.
@@ -85,9 +89,11 @@ impl Default for Config {
         Self {
             name: "default".to_owned(),
             data_dir: PathBuf::from("default.meshstore"),
+            wal_dir: None,
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
             advertise_peer_urls: vec!["http://localhost:2380".to_owned()],
             founding: Founding::Alone,
+            force_new_cluster: false,
             peer_files: None,
             learners_max: 1,
             cluster_token: "etcd-cluster".to_owned(),

@@ -10,6 +10,7 @@ use raft::{ClusterId, Dialer, Formation, MemberId};
 use crate::{
     Config, ServerError,
     identity::Identity,
+    log_place, machine,
     member::{STATE, open_log, open_state, raft_config, state_spaces},
     peers::{PeerDialer, PeerSecurity, Traffic},
     start::{self, Beginning},
@@ -22,8 +23,8 @@ pub(crate) struct Ground {
     pub(crate) formation: Formation,
     pub(crate) state: Home,
     pub(crate) log: Engine,
-    /// Where the disk is that others fill too; `None`: nowhere.
-    pub(crate) folder: Option<PathBuf>,
+    /// Where the disks are that others fill too.
+    pub(crate) folders: Vec<PathBuf>,
     /// How it proves itself to others.
     pub(crate) security: Option<PeerSecurity>,
     /// The way to them; `None`: there is none.
@@ -36,15 +37,19 @@ impl Ground {
     /// The data directory, which is there.
     pub(crate) async fn of_data_dir(config: &Config) -> Result<Self, ServerError> {
         let Beginning { identity, formation, security } = start::begin(config).await?;
-        let state = open_state(config.data_dir.join(STATE))?;
-        let log = open_log(config.data_dir.join("log"))?;
+        let state_folder = config.data_dir.join(STATE);
+        let state = open_state(state_folder.clone())?;
+        let is_new = machine::is_new(&state.engine());
+        let is_new = is_new.map_err(|source| ServerError::Engine { path: state_folder, source })?;
+        let log_folder = log_place::find(&config.data_dir, config.wal_dir.as_deref(), is_new)?;
+        let log = open_log(log_folder.clone())?;
         let traffic = Arc::<Traffic>::default();
         let dialer = security.clone().map(|security| -> Arc<dyn Dialer> {
             let raft_config = raft_config(config, identity.cluster(), identity.member(), formation.clone());
             Arc::new(PeerDialer::new(security, raft_config, Arc::clone(&traffic)))
         });
-        let folder = Some(config.data_dir.clone());
-        Ok(Self { identity, formation, state, log, folder, security, dialer, traffic })
+        let folders = vec![config.data_dir.clone(), log_folder];
+        Ok(Self { identity, formation, state, log, folders, security, dialer, traffic })
     }
 
     /// A simulation's.
@@ -57,7 +62,7 @@ impl Ground {
         let (identity, formation) = start::of_simulation(config, joined);
         let (state, log) = (disk.state.clone(), disk.log.clone());
         let traffic = Arc::default();
-        Self { identity, formation, state, log, folder: None, security: None, dialer: Some(dialer), traffic }
+        Self { identity, formation, state, log, folders: vec![], security: None, dialer: Some(dialer), traffic }
     }
 }
 

@@ -33,6 +33,7 @@ mod lease;
 mod led;
 mod ledger;
 mod lock;
+mod log_place;
 mod long_range;
 mod machine;
 mod maintenance;

@@ -71,6 +71,11 @@ pub(crate) fn version_of(state: &impl Read) -> Result<Option<Release>, EngineErr
     Ok(Some(Release::from_number(u32::from_be_bytes(number))))
 }
 
+/// Whether nothing was ever applied to a state.
+pub(crate) fn is_new(state: &impl Read) -> Result<bool, EngineError> {
+    Ok(state.get(RAFT, RECORD)?.is_none())
+}
+
 /// Applies what was agreed to store and ledger.
 pub(crate) struct StateMachine {
     home: Home,

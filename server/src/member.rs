@@ -131,6 +131,44 @@ pub enum ServerError {
         /// Which one.
         path: PathBuf,
     },
+    /// There is no member that could go on alone.
+    #[error(
+        "--force-new-cluster: the data directory {} is nobody's: name that of the member that is left by --data-dir",
+        .path.display()
+    )]
+    NobodyToForce {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// The log is not where the member's log must be.
+    #[error(
+        "there is no log in {}, and this member has one: is a disk not mounted, or was --wal-dir another? If it is lost, \
+         have a new member take this one's place (`meshstore cluster replace`); if it is the only one, restore a snapshot \
+         (`meshstore snapshot restore`)",
+        .path.display()
+    )]
+    LogMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The log is in another folder than the one that is asked for.
+    #[error(
+        "the log is in {}, and --wal-dir says {}: leave the flag out, or move the log there while the member is stopped",
+        .now.display(),
+        .wanted.display()
+    )]
+    LogElsewhere {
+        /// Where it is.
+        now: PathBuf,
+        /// What is asked for.
+        wanted: PathBuf,
+    },
+    /// A new member's log would be among what somebody else has.
+    #[error("{} is not empty, and this member's log is not made yet: name another folder by --wal-dir", .path.display())]
+    LogTaken {
+        /// Which one.
+        path: PathBuf,
+    },
     /// Members speak TLS alone.
     #[error("a cluster of several members needs certificates that its members know one another by")]
     NoPeerCertificates,
@@ -223,7 +261,7 @@ impl Member {
     }
 
     async fn stand_on(ground: Ground, config: Config) -> Result<Self, ServerError> {
-        let Ground { identity, formation, state, log, folder, security, dialer, traffic } = ground;
+        let Ground { identity, formation, state, log, folders, security, dialer, traffic } = ground;
         let (cluster, member) = (identity.cluster(), identity.member());
         let clock = Clock::start();
         let (store, view) = Store::open(state.engine(), config.store.clone())?;
@@ -248,7 +286,7 @@ impl Member {
         let raft = Raft::start(raft_config, log, machine, way).await?;
         info!(%member, %cluster, revision = %view.revision(), data_dir = %config.data_dir.display(), "member started");
 
-        let space = Space::new(state.clone(), folder, config.store.quota_backend_bytes);
+        let space = Space::new(state.clone(), folders, config.store.quota_backend_bytes);
         let space =
             Arc::new(space.map_err(|source| ServerError::Engine { path: config.data_dir.join(STATE), source })?);
         let leadership = raft.leadership();
@@ -471,6 +509,7 @@ async fn sweep(sweeper: Sweeper, stop: CancellationToken) {
 pub(crate) fn raft_config(config: &Config, cluster: ClusterId, member: MemberId, formation: Formation) -> raft::Config {
     raft::Config {
         formation,
+        force_new_cluster: config.force_new_cluster,
         release: config.release,
         patience: config.request_timeout(),
         heartbeat: config.heartbeat,
@@ -499,8 +538,8 @@ pub(crate) fn open_log(path: PathBuf) -> Result<Engine, ServerError> {
     Engine::journal(&path, raft::SPACES).map_err(|source| ServerError::Engine { path, source })
 }
 
-/// Makes the data directory for its owner alone.
-fn make_private(path: &PathBuf) -> Result<(), ServerError> {
+/// Makes a folder for its owner alone.
+pub(crate) fn make_private(path: &Path) -> Result<(), ServerError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| ServerError::DataDir { path: path.clone(), source })
+    made.map_err(|source| ServerError::DataDir { path: path.to_owned(), source })
 }

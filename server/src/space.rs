@@ -48,11 +48,11 @@ const SWEPT_ROWS_MIN: u64 = 20_000;
 #[derive(Debug)]
 pub(crate) struct Space {
     home: Home,
-    /// `None` is a disk without bounds.
-    disk: Option<Disk>,
+    /// None is a disk without bounds.
+    disks: Vec<Disk>,
     quota_bytes: Option<u64>,
     measured_bytes: AtomicU64,
-    /// What the disk had room for at the measurement.
+    /// What the fullest disk had room for at the measurement.
     disk_room: AtomicU64,
     /// Cost of what was admitted since the measurement.
     admitted_bytes: AtomicU64,
@@ -63,15 +63,15 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// `folder` is on the disk that counts. `quota_bytes` is the flag's: 0 is the default, below 0 is no quota.
-    pub(crate) fn new(home: Home, folder: Option<PathBuf>, quota_bytes: i64) -> Result<Self, EngineError> {
+    /// `folders` are on the disks that count. `quota_bytes` is the flag's: 0 is the default, below 0 is no quota.
+    pub(crate) fn new(home: Home, folders: Vec<PathBuf>, quota_bytes: i64) -> Result<Self, EngineError> {
         let quota_bytes = match quota_bytes {
             0 => Some(QUOTA_BYTES_DEFAULT),
             bytes => u64::try_from(bytes).ok(),
         };
         let space = Self {
             home,
-            disk: folder.map(Disk::new),
+            disks: folders.into_iter().map(Disk::new).collect(),
             quota_bytes,
             measured_bytes: AtomicU64::new(0),
             disk_room: AtomicU64::new(u64::MAX),
@@ -106,15 +106,13 @@ impl Space {
         self.disk_room.load(Ordering::Relaxed) == 0
     }
 
-    /// Bytes that keys and their history take, as the engine knows it now. Looks at the disk, too.
+    /// Bytes that keys and their history take, as the engine knows it now. Looks at the disks, too.
     pub(crate) fn measure(&self) -> Result<u64, EngineError> {
         let bytes = self.home.engine().live_bytes(Store::SPACES)?;
-        let disk_room = self.disk.as_ref().map(Disk::room).transpose();
-        let disk_room = disk_room.unwrap_or_else(|error| {
-            warn!(%error, "cannot tell how much room the disk has");
-            None
-        });
-        self.disk_room.store(disk_room.unwrap_or(u64::MAX), Ordering::Relaxed);
+        let rooms = self.disks.iter().map(Disk::room);
+        let rooms = rooms
+            .filter_map(|room| room.inspect_err(|error| warn!(%error, "cannot tell how much room a disk has")).ok());
+        self.disk_room.store(rooms.min().unwrap_or(u64::MAX), Ordering::Relaxed);
         self.admitted_bytes.store(0, Ordering::Relaxed);
         self.measured_bytes.store(bytes, Ordering::Relaxed);
         Ok(bytes)
@@ -268,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_quota_bounds_what_was_admitted_and_what_is_there() {
-        let space = |quota| Space::new(Home::in_memory(Store::SPACES), None, quota).expect("an engine");
+        let space = |quota| Space::new(Home::in_memory(Store::SPACES), vec![], quota).expect("an engine");
         let one = Command::Put(put(741));
         let bounded = space(2500);
         assert!(bounded.has_room_for(&one).expect("asked"));

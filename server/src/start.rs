@@ -30,6 +30,9 @@ pub(crate) struct Beginning {
 pub(crate) async fn begin(config: &Config) -> Result<Beginning, ServerError> {
     let identity = match Identity::load(&config.data_dir)? {
         Some(identity) => identity,
+        None if config.force_new_cluster => {
+            return Err(ServerError::NobodyToForce { path: config.data_dir.clone() });
+        }
         None => become_somebody(config).await?,
     };
     let ids = (identity.cluster(), identity.member());

@@ -2,9 +2,14 @@
 
 use std::{fs::File, io::Write, path::Path};
 
-use client::{AlarmKind, Get};
+use client::{AlarmKind, Client, Config, Get, Put};
 
-use crate::{harness::eventually, history::Outcome, run::Run, volume::Volume};
+use crate::{
+    harness::{Server, eventually},
+    history::Outcome,
+    run::Run,
+    volume::Volume,
+};
 
 const DISK_BYTES: u64 = 400 << 20;
 
@@ -64,6 +69,31 @@ async fn a_full_disk_stops_growth_and_loses_nothing() {
     }
     disarm(&run).await;
     run.finish().await;
+}
+
+/// The log has a disk of its own, and it is that one which is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_log_alone_stops_growth_too() {
+    let Some(volume) = Volume::small(DISK_BYTES) else { return };
+    let server = Server::start_with(&[&format!("--wal-dir={}", volume.path().display())]).await;
+    let client = Client::connect(&Config::new([server.endpoint()])).unwrap();
+    let put = || async { client.put(Put::new("k", "1")).await };
+    eventually("a put", || async { put().await.ok() }).await;
+    fill(&volume.path(), DISK_BYTES / 20);
+    let refused = || async {
+        let error = put().await.err()?.to_string();
+        error.contains("database space exceeded").then_some(())
+    };
+    eventually("a put is refused for want of space", refused).await;
+    assert_eq!(client.get(Get::key("k")).await.unwrap().kvs.len(), 1);
+    std::fs::remove_file(volume.path().join("filler")).unwrap();
+    let taken = || async {
+        for alarm in client.alarms().await.ok()?.alarms {
+            client.alarm_disarm(alarm).await.ok()?;
+        }
+        put().await.ok()
+    };
+    eventually("a put is taken when there is room again", taken).await;
 }
 
 /// Ends the alarm until a put is taken. It comes back if the member has not looked at its disk since there was room.

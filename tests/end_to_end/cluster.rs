@@ -6,6 +6,7 @@ mod caught_up;
 mod compared;
 mod copied;
 mod deadlines;
+mod forced;
 mod formed;
 mod grown;
 mod larger;

@@ -160,6 +160,28 @@ async fn a_restored_mesh_has_its_ledger_and_takes_its_credentials() {
     eventually("the mesh API with the credentials of before", answered).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_member_has_its_log_where_it_is_told() {
+    let folder = folder();
+    let (saved, wal) = (path(&folder, "saved.db"), path(&folder, "wal"));
+    let count = {
+        let ours = Store::meshstore(folder.path(), &path(&folder, "ours"), free_port()).await;
+        work(&ours, 7, 50).await;
+        save(&ours, &saved).await;
+        ours.count().await
+    };
+    let restore = async |data: &str| {
+        program(meshstore(), &["snapshot", "restore", &saved, "--data-dir", data, "--wal-dir", &wal]).await
+    };
+    let (data, other) = (path(&folder, "data"), path(&folder, "other"));
+    assert!(restore(&data).await.status.success());
+    assert_eq!(fs::read_link(Path::new(&data).join("log")).unwrap(), fs::canonicalize(&wal).unwrap());
+    let refused = restore(&other).await;
+    assert!(text(&refused.stderr).contains("wal is not empty") && !Path::new(&other).exists(), "{refused:?}");
+    let restored = Store::meshstore(folder.path(), &data, free_port()).await;
+    assert_eq!(restored.count().await, count);
+}
+
 /// A file of etcd's form with many keys, so that a restore takes its time.
 fn large_file(file: &str) {
     let mut writer = bbolt::Writer::new(fs::File::create(file).unwrap()).unwrap();

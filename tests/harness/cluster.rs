@@ -90,6 +90,11 @@ impl Member {
         self.flags.push(flag.to_owned());
     }
 
+    /// Not any more, from its next start on.
+    pub(crate) fn remove_flag(&mut self, flag: &str) {
+        self.flags.retain(|one| one != flag);
+    }
+
     /// Its process, if that was started and nobody has ended it.
     pub(crate) fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use engine::{Batch, Durability, Engine, Space};
-use openraft::{AsyncRuntime, log_id::LogIdOptionExt, type_config::alias::AsyncRuntimeOf};
+use openraft::{AsyncRuntime, EntryPayload, log_id::LogIdOptionExt, type_config::alias::AsyncRuntimeOf};
 use rand::RngExt;
 
 use super::tail::{Span, Tail};
@@ -15,7 +15,7 @@ use crate::{
     ClusterId, Config, MemberId, RaftError,
     codec::{self, Damage, Identity, Sessions, payload_bytes},
     life::{Disk, Known, Life, SESSIONS_MAX},
-    types::{COUNT_MAX, Entry, LogId, Types, Vote, log_id},
+    types::{COUNT_MAX, Entry, LogId, StoredMembership, Types, Vote, log_id},
 };
 
 /// The key spaces that a member's log needs.
@@ -28,6 +28,8 @@ const IDENTITY: &str = "identity";
 const SESSIONS: &str = "sessions";
 /// Why this disk is not to be used any more, in words.
 const FORGETFUL: &str = "forgetful";
+/// The last start was told to make this member the only one.
+const FORCED: &str = "forced";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
@@ -47,7 +49,16 @@ pub(crate) struct Recovered {
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
     pub(super) last: Option<LogId>,
+    /// The last one in the log, if there is any.
+    pub(super) membership: Option<StoredMembership>,
     pub(super) tail: Tail,
+}
+
+/// What reading all of the log comes to.
+struct Scanned {
+    last: Option<LogId>,
+    membership: Option<StoredMembership>,
+    tail: Tail,
 }
 
 /// Reads and checks the log, and counts this start. `applied` is what the state machine has applied.
@@ -62,7 +73,7 @@ pub(crate) fn recover(engine: &Engine, config: &Config, applied: Option<&LogId>)
     let vote = meta(engine, VOTE, codec::decode_vote)?;
     let committed = meta(engine, COMMITTED, codec::decode_log_id)?;
     let purged = meta(engine, PURGED, codec::decode_log_id)?;
-    let (last, tail) = scan(engine, purged, config.cache_bytes_max)?;
+    let Scanned { last, membership, tail } = scan(engine, purged, config.cache_bytes_max)?;
     if committed.as_ref() > last.as_ref() {
         let reason = format!("ends at {}, but {} was committed", last.next_index(), committed.next_index());
         return Err(corrupt("log", reason));
@@ -75,7 +86,7 @@ pub(crate) fn recover(engine: &Engine, config: &Config, applied: Option<&LogId>)
     // An image may be installed, and the log not yet be cut for it.
     let found = last.max(applied.copied()).unwrap_or(log_id(0, 0));
     let own = Life { disk, sessions, found: Some(found) };
-    Ok(Recovered { own, known, vote, committed, purged, last, tail })
+    Ok(Recovered { own, known, vote, committed, purged, last, membership, tail })
 }
 
 /// Checks whose log this is, or makes a new one ours, and counts the start; gives the sessions of the last ones.
@@ -136,10 +147,10 @@ fn acquaintances(engine: &Engine) -> Result<BTreeMap<u64, Known>, RaftError> {
     Ok(known)
 }
 
-/// Reads every entry after `purged`: the last log id, and as much of the end as memory may hold.
-fn scan(engine: &Engine, purged: Option<LogId>, bytes_max: usize) -> Result<(Option<LogId>, Tail), RaftError> {
+/// Reads every entry after `purged`, and keeps as much of the end as memory may hold.
+fn scan(engine: &Engine, purged: Option<LogId>, bytes_max: usize) -> Result<Scanned, RaftError> {
     let first = purged.next_index();
-    let (mut last, mut tail) = (purged, Tail::new(first, bytes_max));
+    let (mut last, mut membership, mut tail) = (purged, None, Tail::new(first, bytes_max));
     let whole = Span { start: 0, end: u64::MAX };
     for_each(engine, whole, |entry| {
         let LogId { leader_id, index } = entry.log_id;
@@ -151,11 +162,14 @@ fn scan(engine: &Engine, purged: Option<LogId>, bytes_max: usize) -> Result<(Opt
             return Err(corrupt(&entry_name(index), "its term is older than that of the entry before it"));
         }
         last = Some(entry.log_id);
+        if let EntryPayload::Membership(changed) = &entry.payload {
+            membership = Some(StoredMembership::new(last, changed.clone()));
+        }
         tail.push(entry).map_err(|error| corrupt("log", error.to_string()))?;
         tail.written(index + 1);
         Ok(true)
     })?;
-    Ok((last, tail))
+    Ok(Scanned { last, membership, tail })
 }
 
 /// The entries of `span` that are on the disk; once they have more than `bytes_max`, no further ones.
@@ -218,7 +232,7 @@ fn entry_name(index: u64) -> String {
     format!("entry {index}")
 }
 
-fn corrupt(what: &str, reason: impl Into<String>) -> RaftError {
+pub(super) fn corrupt(what: &str, reason: impl Into<String>) -> RaftError {
     RaftError::Corrupt { what: what.to_owned(), reason: reason.into() }
 }
 
@@ -258,6 +272,19 @@ pub(super) fn put_known(batch: &mut Batch, member: u64, known: &Known) {
 
 pub(super) fn put_forgetful(batch: &mut Batch, reason: &str) {
     batch.put(META, FORGETFUL.as_bytes(), reason.to_owned());
+}
+
+/// Whether the last start was told to make this member the only one.
+pub(super) fn was_forced(engine: &Engine) -> Result<bool, RaftError> {
+    Ok(engine.get(META, FORCED.as_bytes())?.is_some())
+}
+
+pub(super) fn put_forced(batch: &mut Batch, is_forced: bool) {
+    if is_forced {
+        batch.put(META, FORCED.as_bytes(), Bytes::new());
+    } else {
+        batch.delete(META, FORCED.as_bytes());
+    }
 }
 
 pub(super) fn truncate(batch: &mut Batch, from: u64) {

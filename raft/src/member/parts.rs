@@ -75,7 +75,8 @@ async fn recover<M: Machine>(config: &Config, log: Engine, machine: M) -> Result
     let config = config.clone();
     let recovery = log.workers().run(move || {
         let record = apply::read_record(&machine)?;
-        let recovered = log::recover(&log, &config, record.applied.as_ref())?;
+        let mut recovered = log::recover(&log, &config, record.applied.as_ref())?;
+        log::force(&log, &config, &record, &mut recovered)?;
         Ok((machine, record, recovered))
     });
     recovery.await.map_err(|error| stopped(&error))?

@@ -150,7 +150,7 @@ async fn nobody_is_removed_who_is_needed_for_a_quorum() {
 }
 
 /// Appends a change of voters as its leader does, and leaves it there; the other half never comes.
-async fn half_a_change(cluster: &Cluster, leader: u64, sets: [&BTreeSet<u64>; 2]) {
+pub(super) async fn half_a_change(cluster: &Cluster, leader: u64, sets: [&BTreeSet<u64>; 2]) {
     let members: BTreeSet<u64> = sets[0].union(sets[1]).copied().collect();
     let nodes: BTreeMap<u64, crate::Node> = members.iter().map(|member| (*member, node(*member))).collect();
     let joint = crate::types::Membership::new(sets.map(Clone::clone).to_vec(), nodes).unwrap();

@@ -24,7 +24,7 @@ use super::{
     users,
 };
 use crate::{
-    Config, Member, ServerError,
+    Config, Member, ServerError, log_place,
     member::{STATE, open_state},
 };
 
@@ -33,7 +33,8 @@ use crate::{
 pub struct Restore {
     /// The file: ours or etcd's.
     pub snapshot: PathBuf,
-    /// The member that starts on it: its data directory is not there yet, or empty; its addresses and token make its ids.
+    /// The member that starts on it: its data directory is not there yet, or empty, as is the folder of its log, if that is
+    /// named; its addresses and token make its ids.
     pub config: Config,
     /// Take a file as it is, without comparing its checksum.
     pub skip_hash_check: bool,
@@ -80,12 +81,14 @@ pub async fn restore(
 ) -> Result<Restored, SnapshotError> {
     let config = restore.config.clone();
     let blocking = tokio::task::spawn_blocking(move || {
+        restore.config.wal_dir.as_deref().map_or(Ok(()), log_place::check_free).map_err(no_member)?;
         let building = Building::start(&restore.config.data_dir)?;
         let loaded = load(&restore, &building.dir, progress)?;
         Ok::<_, SnapshotError>((building, loaded))
     });
     let (building, loaded) = blocking.await.map_err(|_| SnapshotError::Interrupted)??;
-    let member = Member::start(Config { data_dir: building.dir.clone(), ..config }).await.map_err(no_member)?;
+    let built = Config { data_dir: building.dir.clone(), wal_dir: None, ..config.clone() };
+    let member = Member::start(built).await.map_err(no_member)?;
     let restored = Restored {
         revision: loaded.revision.get(),
         writes: loaded.steps,
@@ -98,6 +101,9 @@ pub async fn restore(
     // Members that join later are to have what was restored, which no log has made.
     member.forget_log().await.map_err(no_member)?;
     member.shutdown().await.map_err(no_member)?;
+    if let Some(wal_dir) = &config.wal_dir {
+        log_place::move_out(&building.dir, wal_dir).map_err(no_member)?;
+    }
     building.finish()?;
     Ok(restored)
 }

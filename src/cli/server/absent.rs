@@ -49,7 +49,6 @@ const NO_V2: &str = "API v2 is gone, and its proxy with it: leave it out";
 const ROTATION: &str = r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
 pub(super) const FLAGS: &[Absent] = &[
-    absent("wal-dir", &[], "the log is kept in the data directory: make DATA_DIR/log a mount point instead"),
     absent("max-wals", &["5"], "the log frees its space by itself: leave it out"),
     absent("max-snapshots", &["5"], "there are no snapshot files to count: leave it out"),
     absent("backend-bbolt-freelist-type", &["map", "array"], "the backend is not bbolt: leave it out"),
@@ -67,11 +66,6 @@ pub(super) const FLAGS: &[Absent] = &[
     absent("initial-election-tick-advance", &["true"], NO_TUNING),
     absent("pre-vote", &["true"], "elections always begin with a pre-vote: leave it out"),
     absent("strict-reconfig-check", &["true", "false"], "what would cost the quorum is always refused: leave it out"),
-    absent(
-        "force-new-cluster",
-        &["false"],
-        "a member does not leave its cluster by a flag: restore a snapshot, as docs/operations.md says",
-    ),
     absent("discovery", &[], NO_DISCOVERY),
     absent("discovery-fallback", &["proxy", "exit"], NO_DISCOVERY),
     absent("discovery-proxy", &[], NO_DISCOVERY),
@@ -206,7 +200,7 @@ mod tests {
             (&["--discovery-srv", "example.com"], "members are not discovered"),
             (&["--pre-vote=false"], "pre-vote"),
             (&["--peer-auto-tls"], "cluster bootstrap"),
-            (&["--wal-dir", "/wal"], "mount point"),
+            (&["--max-wals", "9"], "frees its space"),
         ];
         for (words, advice) in refused {
             let text = outcome(words).unwrap_err();

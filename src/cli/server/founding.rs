@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::builder::BoolishValueParser;
 use server::{Founder, Founding};
 
 use super::{renamed_variable, variable};
@@ -18,6 +19,10 @@ pub(super) struct FoundingFlags {
     /// goes on as that, and existing without --initial-cluster demands one [default: new]
     #[arg(long, value_enum, env = variable("initial-cluster-state"))]
     initial_cluster_state: Option<State>,
+    /// When the quorum is lost for good: go on as the only member, with all that this one has [default: false]
+    #[arg(long, value_name = "BOOL", env = variable("force-new-cluster"), value_parser = BoolishValueParser::new(),
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force_new_cluster: Option<bool>,
     /// Most learners that are to stay learners [default: 1]
     #[arg(long, value_name = "COUNT", alias = "experimental-max-learners", env = renamed_variable("max-learners"))]
     max_learners: Option<usize>,
@@ -31,9 +36,10 @@ enum State {
 }
 
 impl FoundingFlags {
-    /// What a new member does, and how many learners there may be.
+    /// What a new member does, whether an old one goes on alone, and how many learners there may be.
     pub(super) fn resolve(&self, mut member: server::Config) -> Result<server::Config, Failure> {
         member.founding = self.founding(&member)?;
+        member.force_new_cluster = self.force_new_cluster.unwrap_or(member.force_new_cluster);
         member.learners_max = self.max_learners.unwrap_or(member.learners_max);
         Ok(member)
     }

@@ -17,6 +17,9 @@ pub(crate) struct MemberFlags {
     /// Where everything is kept [default: default.meshstore]
     #[arg(long, value_name = "DIR", env = "ETCD_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Where the log is kept, on another disk perhaps; one that is there stays where it is [default: in the data directory]
+    #[arg(long, value_name = "DIR", env = "ETCD_WAL_DIR")]
+    wal_dir: Option<PathBuf>,
     /// Where clients are told to connect [default: what is listened on]
     #[arg(long, value_name = "URL,…", value_delimiter = ',', env = "ETCD_ADVERTISE_CLIENT_URLS")]
     pub(super) advertise_client_urls: Option<Vec<String>>,
@@ -107,6 +110,7 @@ impl MemberFlags {
         server::Config {
             name: self.name.clone().unwrap_or(name),
             data_dir,
+            wal_dir: self.wal_dir.clone(),
             advertise_peer_urls: self.initial_advertise_peer_urls.clone().unwrap_or(peer_urls),
             cluster_token: self.initial_cluster_token.clone().unwrap_or(default.cluster_token),
             heartbeat: self.heartbeat_interval.unwrap_or(default.heartbeat),

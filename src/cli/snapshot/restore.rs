@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Where the data directory is made; nothing may be there [default: NAME.meshstore]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Where the member's log is made; nothing may be there [default: in the data directory]
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
     /// The member's name among people [default: default]
     #[arg(long)]
     name: Option<String>,
@@ -67,6 +70,7 @@ impl Args {
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("{name}.meshstore"))),
             advertise_peer_urls: self.initial_advertise_peer_urls.unwrap_or(default.advertise_peer_urls),
             cluster_token: self.initial_cluster_token.unwrap_or(default.cluster_token),
+            wal_dir: self.wal_dir,
             name,
             ..::server::Config::default()
         };

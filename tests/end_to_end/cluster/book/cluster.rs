@@ -64,6 +64,7 @@ pub(super) async fn story(book: &mut Commands) {
     upgraded(book, &mut hosts).await;
     site.done(1, &book.next("meshstore snapshot save backup.db")).await;
     assert!(!site.done(1, &book.next("meshstore snapshot status backup.db")).await.is_empty());
+    forced(book, &mut hosts).await;
     restored(book, &mut hosts).await;
     drop(hosts);
     etcds_way(book, &prepared).await;
@@ -205,13 +206,28 @@ async fn upgraded(book: &mut Commands, hosts: &mut Hosts<'_>) {
 }
 
 /// Two of three are lost, and the third has everything.
-async fn restored(book: &mut Commands, hosts: &mut Hosts<'_>) {
+async fn forced(book: &mut Commands, hosts: &mut Hosts<'_>) {
     let site = hosts.site;
     put(site, "late", "1").await;
     let (_, before) = got(site, 1, "late").await;
     hosts.lose(2);
     hosts.lose(3);
     site.done(1, &book.next("meshstore snapshot save rescue.db")).await;
+    stop(hosts.server(1)).await;
+    hosts.serve(1, &book.next("meshstore server")).await;
+    site.told(1, &book.next(REPORT), "1 of 1 voter answers").await;
+    assert_eq!(got(site, 1, "late").await, ("1".to_owned(), before));
+    let line = site.until(1, &book.next("meshstore cluster add c")).await;
+    hosts.join(3, &line).await;
+    voters(site, 2).await;
+    assert_eq!(got(site, 3, "late").await.0, "1");
+}
+
+/// That one is lost, too, and the snapshot is there.
+async fn restored(book: &mut Commands, hosts: &mut Hosts<'_>) {
+    let site = hosts.site;
+    let (_, before) = got(site, 1, "late").await;
+    hosts.lose(3);
     drop(hosts.server(1));
     site.done(1, &book.next("meshstore snapshot restore rescue.db")).await;
     site.done(1, &book.next("cp -R")).await;

@@ -28,6 +28,7 @@ pub(super) async fn story(book: &mut Commands) {
     let server = moved_from_etcd(book, &site).await;
     moved_to_etcd(book, &site, server).await;
     upgraded(book, &site).await;
+    log_moved(book, &site).await;
     out_of_space(book, &site).await;
 }
 
@@ -140,6 +141,15 @@ async fn upgraded(book: &mut Commands, site: &Site) {
     assert!(probed.starts_with(&format!("the cluster at {} agreed", Release::THIS)), "{probed}");
     assert_eq!(greeting(site).await, "hello");
     stop(server).await;
+}
+
+/// With what the last chapter has left.
+async fn log_moved(book: &mut Commands, site: &Site) {
+    site.done(1, &book.next("mv data/log")).await;
+    let server = site.serve(1, &book.next("meshstore server")).await;
+    assert_eq!(greeting(site).await, "hello");
+    stop(server).await;
+    assert!(site.folder(1).join("data/log").is_symlink());
 }
 
 async fn out_of_space(book: &mut Commands, site: &Site) {
