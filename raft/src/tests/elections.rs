@@ -9,7 +9,7 @@ use super::{
     cluster::{Cluster, in_time},
     command,
 };
-use crate::{Config, MemberId, ProposeError, ReadError};
+use crate::{Config, MemberId, ProposeError, ReadError, read::index_sure_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_members_take_proposals_and_apply_the_same() {
@@ -120,6 +120,24 @@ async fn a_leader_and_who_asks_it_are_a_quorum_of_three_and_not_of_five() {
         cluster.net.heal();
         cluster.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_given_its_vote_to_another_makes_no_leader_sure() {
+    let cluster = Cluster::found(3).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    cluster.raft(leader).propose(command(0)).await.unwrap();
+    let term = cluster.raft(leader).term();
+    let sure = async |of: u64, voter, term| {
+        index_sure_of(cluster.raft(of).openraft(), MemberId(of), (voter, term)).await.is_some()
+    };
+    assert!(sure(leader, follower, term).await);
+    assert!(!sure(leader, follower, 0).await, "it has turned to none");
+    assert!(!sure(leader, follower, term - 1).await, "it has not heard of this leader yet");
+    assert!(!sure(leader, follower, term + 1).await, "it has turned to another");
+    assert!(!sure(leader, 4, term).await, "it is no voter");
+    assert!(!sure(follower, leader, term).await, "it does not lead");
+    cluster.end().await;
 }
 
 /// On one thread, so that what is proposed together is in one entry.
