@@ -12,7 +12,7 @@ MESHSTORE := $(CARGO_TARGET_DIR)/debug/meshstore
 CARGO_DENY := $(or $(wildcard $(HOME)/.cache/meshstore/bin/cargo-deny),cargo-deny)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test planted bench fmt lint deny doc ci first-build
+.PHONY: help demo build test planted bench fuzz fmt lint deny doc ci first-build
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ planted: first-build ## Builds the rooms with the bugs that the simulation is pr
 bench: ## Runs the benchmarks
 	@scripts/setup.sh test
 	cargo bench $(CARGO_FLAGS)
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+
+fuzz: ## Runs each of FUZZ_TARGETS, all of them, for FUZZ_SECONDS, a minute (see fuzz/README.md)
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "== $$target"; fuzz/run $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 || exit; done
 
 fmt: ## Formats all code
 	cargo fmt --all

@@ -230,6 +230,9 @@ pub(crate) fn decode_known(bytes: Bytes) -> Result<Known, Damage> {
         let disk = Disk { incarnation: fields.u64()?, starts: fields.u64()? };
         let (session, starts) = (fields.u64()?, fields.u64()?);
         let held = fields.optional_log_id()?.map(|log_id| Held { starts, log_id });
+        if held.is_none() && starts != 0 {
+            return Err(Damage::Value("starts"));
+        }
         Ok(Known { disk, session, held })
     })
 }

@@ -62,7 +62,7 @@ impl Disk {
     }
 }
 
-fn copy(from: &Engine, spaces: &'static [Space]) -> Engine {
+pub(crate) fn copy(from: &Engine, spaces: &'static [Space]) -> Engine {
     let (to, mut batch) = (Engine::in_memory(spaces), Batch::new());
     for space in spaces {
         let mut cursor = from.cursor(*space).unwrap();

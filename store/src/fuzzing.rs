@@ -30,6 +30,12 @@ const SAME_BATCH: u8 = 0x80;
 /// # Panics
 /// If they differ.
 pub fn commands(bytes: &[u8]) {
+    // So little is remembered that rows are read from the engine, too.
+    let limits = Limits { sweep_rows: 3, recent_bytes_max: 2 << 10, ..Limits::default() };
+    agrees(Rig::with_limits(limits), steps(bytes), &ranges());
+}
+
+fn steps(bytes: &[u8]) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rest = Bytes::copy_from_slice(bytes);
     while rest.has_remaining() {
@@ -49,8 +55,7 @@ pub fn commands(bytes: &[u8]) {
             _ => {}
         }
     }
-    let limits = Limits { sweep_rows: 3, ..Limits::default() };
-    agrees(Rig::with_limits(limits), steps, &ranges());
+    steps
 }
 
 /// A valid command of those that the model knows.
@@ -81,22 +86,15 @@ fn ranges() -> [Range; 4] {
 pub fn entries(bytes: &[u8]) {
     let (mut batched, mut alone) = (Rig::in_memory(), Rig::in_memory());
     let mut batch: Vec<Entry> = Vec::new();
-    let mut rest = Bytes::copy_from_slice(bytes);
-    loop {
-        let next = (rest.remaining() >= 3).then(|| {
-            let (kind, length) = (rest.get_u8(), usize::from(rest.get_u16()));
-            (kind, rest.split_to(length.min(rest.len())))
-        });
-        if next.as_ref().is_none_or(|(kind, _)| kind & SAME_BATCH == 0) {
+    for (kind, entry) in valid_entries(bytes).into_iter().chain([(SETTLE, None)]) {
+        if kind & SAME_BATCH == 0 {
             let answers: Vec<_> = batch.iter().flat_map(|entry| alone.apply_entries(vec![entry.clone()])).collect();
             assert_eq!(batched.apply_entries(std::mem::take(&mut batch)), answers);
         }
-        let Some((kind, encoded)) = next else { break };
         if kind == REOPEN {
             alone.reopen();
         }
-        let entry = Entry::decode(&encoded).ok();
-        batch.extend(entry.filter(|entry| validate(&entry.command, &Limits::default()).is_ok()));
+        batch.extend(entry);
     }
     alone.reopen();
     assert_eq!(batched.view().auth(), alone.view().auth());
@@ -104,6 +102,18 @@ pub fn entries(bytes: &[u8]) {
     for &space in Store::SPACES {
         assert_eq!(batched.rows(space), alone.rows(space), "{space:?}");
     }
+}
+
+/// What is to happen before each entry, and the entry if it is one.
+fn valid_entries(bytes: &[u8]) -> Vec<(u8, Option<Entry>)> {
+    let mut entries = Vec::new();
+    let mut rest = Bytes::copy_from_slice(bytes);
+    while rest.remaining() >= 3 {
+        let (kind, length) = (rest.get_u8(), usize::from(rest.get_u16()));
+        let entry = Entry::decode(&rest.split_to(length.min(rest.len()))).ok();
+        entries.push((kind, entry.filter(|entry| validate(&entry.command, &Limits::default()).is_ok())));
+    }
+    entries
 }
 
 /// Reads `bytes` as a command of the log: it is an error, or a command that reads back from its own encoding and, if it
@@ -121,6 +131,8 @@ pub fn encoded_command(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use proptest::{
         collection::vec,
         prelude::*,
@@ -205,6 +217,30 @@ mod tests {
             let encoded = command.encode_as(&actor);
             [&[before][..], &u16::try_from(encoded.len()).expect("short").to_be_bytes(), &encoded].concat()
         })
+    }
+
+    /// Where the targets begin, by name: no bytes that are made up at random come to be commands.
+    fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+        let files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("readable").path());
+        files.map(|file| (file.display().to_string(), fs::read(&file).expect("readable"))).collect()
+    }
+
+    #[test]
+    fn the_seeds_are_commands() {
+        for (name, seed) in seeds("commands") {
+            let commands = |step: &Step| if let Step::Batch(commands) = step { commands.len() } else { 0 };
+            assert!(steps(&seed).iter().map(commands).sum::<usize>() > 3, "{name}");
+            super::commands(&seed);
+        }
+        for (name, seed) in seeds("entries") {
+            assert!(valid_entries(&seed).iter().filter(|(_, entry)| entry.is_some()).count() > 3, "{name}");
+            entries(&seed);
+        }
+        for (name, seed) in seeds("encoded_command") {
+            assert!(Entry::decode(&seed.clone().into()).is_ok(), "{name}");
+            encoded_command(&seed);
+        }
     }
 
     proptest! {

@@ -78,7 +78,8 @@ pub(crate) struct Progress {
     pub(crate) rejected: Option<(Revision, String)>,
 }
 
-/// What the client has under a name. `None`: something from an earlier stream that does not exist any more.
+/// What the client has under a name, or may come to have. `None`: something from an earlier stream or subscription, which
+/// is not what there is now.
 type Held = Option<Arc<Encoded>>;
 
 #[derive(Debug, Default)]
@@ -363,21 +364,27 @@ impl Subscription {
         self.owed.retain(|name| names.contains(name));
         self.told_missing.retain(|name| names.contains(name));
         if !wildcard {
-            self.held.retain(|name, _| names.contains(name));
+            // What is on its way is held by a client that wants it again when it comes.
+            let may_come = !self.unanswered.is_empty();
+            self.held.retain(|name, held| {
+                let is_wanted = names.contains(name);
+                if !is_wanted {
+                    *held = None;
+                }
+                is_wanted || may_come
+            });
         }
     }
 
-    /// A client that comes back says what it has: what is still so is not sent again, what is gone is removed.
+    /// A client that comes back says what it has: what is still so is not sent again, what is gone is removed, what changed
+    /// is sent, or removed if it goes before.
     fn resume(&mut self, held: Vec<(String, String)>, resources: &Resources) {
         for (name, version) in held {
-            match resources.get(&name) {
-                Some(resource) if resource.version.names(&version) => {
-                    self.owed.remove(&name);
-                    self.held.insert(name, Some(resource.clone()));
-                }
-                Some(_) => {}
-                None => drop(self.held.insert(name, None)),
+            let same = resources.get(&name).filter(|resource| resource.version.names(&version)).cloned();
+            if same.is_some() {
+                self.owed.remove(&name);
             }
+            self.held.insert(name, same);
         }
     }
 

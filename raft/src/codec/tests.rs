@@ -123,10 +123,25 @@ proptest! {
         if let Ok(sessions) = decode_sessions(bytes.clone()) {
             prop_assert_eq!(encode_sessions(&sessions), bytes.clone());
         }
+        if let Ok(disk) = decode_disk(bytes.clone()) {
+            prop_assert_eq!(encode_disk(&disk), bytes.clone());
+        }
+        if let Ok(known) = decode_known(bytes.clone()) {
+            prop_assert_eq!(encode_known(&known), bytes.clone());
+        }
         if let Ok(log_id) = decode_log_id(bytes.clone()) {
             prop_assert_eq!(encode_log_id(&log_id), bytes);
         }
     }
+}
+
+#[test]
+fn nothing_is_held_in_a_start_without_an_entry() {
+    let bytes = seal(64, |out| {
+        [7, 2, 9, 1].into_iter().for_each(|number| out.put_u64(number));
+        put_optional_log_id(out, None);
+    });
+    assert_eq!(decode_known(bytes), Err(Damage::Value("starts")));
 }
 
 #[test]

@@ -320,3 +320,6 @@ impl Acquaintances {
         self.fatal.report(RaftError::Removed);
     }
 }
+
+#[cfg(test)]
+mod tests;

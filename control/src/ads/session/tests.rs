@@ -312,6 +312,43 @@ fn who_comes_back_is_sent_what_changed() {
 }
 
 #[test]
+fn what_is_gone_before_its_change_was_sent_is_removed() {
+    let mut bench = Bench::new(Protocol::Delta);
+    let held = vec![(A.to_owned(), "7-0000000000000000".to_owned())];
+    let names_ = Names::Change { subscribe: names(&["*"]), unsubscribe: vec![], held };
+    bench.session.request(ResourceType::Cluster, Request { names: names_, ..Request::default() });
+    bench.delete("a");
+    let sent = bench.settle();
+    assert_eq!(sent, [(ResourceType::Cluster, names(&[B]), vec![]), (ResourceType::Cluster, vec![], names(&[A]))]);
+}
+
+/// The client wants it again before it sees what was sent when it first did.
+#[test]
+fn what_is_on_its_way_and_gone_is_removed() {
+    let change = |subscribe: &[&str], unsubscribe: &[&str]| Names::Change {
+        subscribe: names(subscribe),
+        unsubscribe: names(unsubscribe),
+        held: vec![],
+    };
+    let cases = [
+        (Protocol::StateOfTheWorld, [Names::All(vec![]), Names::All(names(&[B]))], (vec![], vec![])),
+        (Protocol::Delta, [change(&[], &[B]), change(&["*"], &[])], (vec![], names(&[B]))),
+    ];
+    for (protocol, requests, (resources, removed)) in cases {
+        let mut bench = Bench::new(protocol);
+        bench.subscribe(ResourceType::Cluster, &[B]);
+        let first = bench.session.next().expect("B was asked for");
+        bench.delete("b");
+        for names in requests {
+            bench.session.request(ResourceType::Cluster, Request { names, ..Request::default() });
+        }
+        bench.answer(&first, None);
+        assert_eq!(bench.settle().pop(), Some((ResourceType::Cluster, resources, removed)), "{protocol:?}");
+        assert!(bench.settle().is_empty());
+    }
+}
+
+#[test]
 fn a_wildcard_without_resources_is_answered() {
     for protocol in BOTH {
         let compiled = Compiled::new(Snapshot::empty(Revision::FIRST), &trust_domain(), None);
