@@ -138,7 +138,9 @@ proptest! {
 #[test]
 fn nothing_is_held_in_a_start_without_an_entry() {
     let bytes = seal(64, |out| {
-        [7, 2, 9, 1].into_iter().for_each(|number| out.put_u64(number));
+        for number in [7, 2, 9, 1] {
+            out.put_u64(number);
+        }
         put_optional_log_id(out, None);
     });
     assert_eq!(decode_known(bytes), Err(Damage::Value("starts")));
