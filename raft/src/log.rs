@@ -134,6 +134,11 @@ impl LogStore {
         Stall(Arc::downgrade(&self.shared))
     }
 
+    /// What is gone from the start of the log.
+    pub(crate) fn purged(&self) -> Purged {
+        Purged(Arc::downgrade(&self.shared))
+    }
+
     /// Where beside the log other members are remembered.
     pub(crate) fn notes(&self) -> Notes {
         Notes(self.operations.downgrade())
@@ -165,6 +170,17 @@ impl Stall {
     pub(crate) fn now(&self) -> Duration {
         let begun = self.0.upgrade().and_then(|shared| *shared.writing_since.lock());
         begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+}
+
+/// What is gone from the start of the log. Does not hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct Purged(Weak<Shared>);
+
+impl Purged {
+    /// Whether entries that follow this one are gone.
+    pub(crate) fn is_after(&self, before: Option<LogId>) -> bool {
+        self.0.upgrade().is_some_and(|shared| shared.state.lock().purged > before)
     }
 }
 
@@ -345,9 +361,11 @@ impl RaftLogReader<Types> for LogReader {
         self.read_or_fail(range, usize::MAX).await
     }
 
-    /// As much of the start of the range as may be sent together.
+    /// As much of the start of the range as may be sent together; nothing if that was purged, which is never sent to a
+    /// member that waits for what lies before.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read_or_fail(start..end, self.shared.read_bytes_max).await
+        let entries = self.read_or_fail(start..end, self.shared.read_bytes_max).await?;
+        Ok(if entries.first().is_some_and(|first| first.log_id.index == start) { entries } else { Vec::new() })
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -109,7 +109,7 @@ impl<M: Machine> Raft<M> {
         let openraft_config = openraft_config(&config)?;
         let fatal = Fatal::new();
         let (parts, store) = prepare(config, log, machine, dialer, fatal.clone()).await?;
-        let network = Network::new(Arc::clone(&parts.peers), parts.driver.clone());
+        let network = Network::new(Arc::clone(&parts.peers), parts.driver.clone(), store.purged());
         let member = parts.config.member;
         let openraft = Openraft::new(member.0, openraft_config, network, store, parts.driver.clone()).await;
         let openraft = openraft.map_err(|error| fatal.get().unwrap_or_else(|| stopped(&error)))?;

@@ -2,6 +2,8 @@
 //!
 //! - Entries go on one stream each session, pipelined; openraft hears of the outcomes in their order.
 //! - A member that answers to nothing for two election timeouts is taken as unreachable, and the stream begins anew.
+//! - Entries that were purged before they were sent are not waited for: openraft may go on with a stream that it has given
+//!   up already. The stream is broken off, and the member is sent an image.
 //! - A member that lost entries it had acknowledged to the leader of this term is taken as unreachable, too: it is not to
 //!   be trusted with others, and openraft takes for granted that there is none.
 
@@ -36,6 +38,7 @@ use crate::{
     Lane, MemberId, Node,
     apply::Driver,
     life::Held,
+    log::Purged,
     types::{LogId, Snapshot, State, Types, Vote},
 };
 
@@ -48,6 +51,7 @@ pub(crate) struct Network {
     peers: Arc<Peers>,
     driver: Driver,
     acknowledged: Arc<Acknowledged>,
+    purged: Purged,
 }
 
 /// What the last request said that a member was sent.
@@ -85,14 +89,14 @@ impl Acknowledged {
 }
 
 impl Network {
-    pub(crate) fn new(peers: Arc<Peers>, driver: Driver) -> Self {
-        Self { peers, driver, acknowledged: Arc::default() }
+    pub(crate) fn new(peers: Arc<Peers>, driver: Driver, purged: Purged) -> Self {
+        Self { peers, driver, acknowledged: Arc::default(), purged }
     }
 
     fn link(&self, target: u64, node: &Node, lane: Lane) -> Link {
         let (peers, acknowledged) = (Arc::clone(&self.peers), Arc::clone(&self.acknowledged));
         let images = Sender::new(self.driver.clone());
-        Link { peers, acknowledged, target, node: node.clone(), lane, images }
+        Link { peers, acknowledged, purged: self.purged.clone(), target, node: node.clone(), lane, images }
     }
 }
 
@@ -116,6 +120,7 @@ impl RaftNetworkFactory<Types> for Network {
 pub(crate) struct Link {
     peers: Arc<Peers>,
     acknowledged: Arc<Acknowledged>,
+    purged: Purged,
     target: u64,
     node: Node,
     lane: Lane,
@@ -316,16 +321,32 @@ impl Link {
         let input = futures_util::stream::iter([first]).chain(input);
         // A session is of one leader: each of its requests tells the term of all.
         let asked = Arc::new(Mutex::new(Asked::default()));
+        let broken_off = CancellationToken::new();
         let noting = {
-            let asked = Arc::clone(&asked);
-            input.inspect(move |request| *asked.lock() = Asked::of(request))
+            let (asked, purged, broken_off) = (Arc::clone(&asked), self.purged.clone(), broken_off.clone());
+            input.take_while(move |request| {
+                *asked.lock() = Asked::of(request);
+                // What has nothing to say lies at the end of the log, or where it is gone.
+                let is_gone = request.entries.is_empty() && purged.is_after(request.prev_log_id);
+                if is_gone {
+                    broken_off.cancel();
+                }
+                std::future::ready(!is_gone)
+            })
         };
         let outcomes = self.stream(noting).await?;
-        Ok(outcomes
-            .map(move |outcome| {
-                let asked = *asked.lock();
-                self.checked(&asked, outcome?)
+        let end = {
+            let (broken_off, member) = (broken_off.clone(), MemberId(self.target));
+            futures_util::stream::once(async move {
+                let reason = "the entries that it is to be sent next are purged".to_owned();
+                broken_off.is_cancelled().then(|| Err(rpc_error(&CallError::Unreachable { member, reason })))
             })
-            .boxed())
+        };
+        let checked = outcomes.map(move |outcome| {
+            let asked = *asked.lock();
+            self.checked(&asked, outcome?)
+        });
+        let until_then = checked.take_until(broken_off.cancelled_owned());
+        Ok(until_then.chain(end.filter_map(std::future::ready)).boxed())
     }
 }
