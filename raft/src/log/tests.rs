@@ -159,6 +159,24 @@ async fn the_whole_log_is_there_after_a_restart() {
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 3)), Some(log_id(2, 14))));
 }
 
+/// openraft would send what follows as if nothing lay between.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_given_in_the_place_of_what_is_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(Engine::open(dir.path(), SPACES, &engine::Options::default()).unwrap(), Fatal::new());
+    append(&mut store, (0..20).map(|index| entry(1, index))).await.unwrap();
+    let purged = store.purged();
+    assert!(!purged.is_after(None), "nothing is gone");
+    store.purge(log_id(1, 9)).await.unwrap();
+    let mut reader = store.get_log_reader().await;
+    for (start, indexes) in [(4, 0..0), (9, 0..0), (10, 10..15), (12, 12..15)] {
+        let read = reader.limited_get_log_entries(start, 15).await.unwrap();
+        assert_eq!(read.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), indexes.collect::<Vec<_>>());
+    }
+    assert!(purged.is_after(None) && purged.is_after(Some(log_id(1, 8))));
+    assert!(!purged.is_after(Some(log_id(1, 9))));
+}
+
 /// Records whose checksums are right, and which say what no log can have come to.
 #[test]
 fn a_log_that_claims_to_have_counted_to_the_end_is_damaged() {
