@@ -6,7 +6,7 @@ use client::StatusResponse;
 use serde_json::{Value, json};
 
 use super::{
-    report::{ANOTHER_ANSWERS, Answer, Cluster, Report},
+    report::{Answer, Cluster, Report, Silence},
     shown,
 };
 use crate::cli::{
@@ -101,8 +101,8 @@ fn lag(cluster: &Cluster, report: &Report) -> Option<u64> {
 
 fn health(cluster: &Cluster, report: &Report) -> String {
     match &report.answer {
-        Err(reason) if report.member.client_urls.is_empty() || reason == ANOTHER_ANSWERS => reason.clone(),
-        Err(_) => "does not answer".to_owned(),
+        Err(Silence::Failed(_)) => "does not answer".to_owned(),
+        Err(reason) => reason.to_string(),
         Ok(Answer { status, .. }) if !status.errors.is_empty() => {
             status.errors.iter().map(|error| told(cluster, error)).collect::<Vec<_>>().join(", ")
         }
@@ -160,7 +160,7 @@ fn member(cluster: &Cluster, report: &Report) -> Value {
             value["index"] = json!(status.raft_index);
             value["applied"] = json!(status.raft_applied_index);
         }
-        Err(reason) => value["error"] = json!(reason),
+        Err(reason) => value["error"] = json!(reason.to_string()),
     }
     value
 }
@@ -207,7 +207,7 @@ mod tests {
                 client_urls: vec![format!("http://{name}:2379")],
                 is_learner: false,
             },
-            answer: answer.ok_or_else(|| "connection refused".to_owned()),
+            answer: answer.ok_or_else(|| Silence::Failed("connection refused".to_owned())),
         }
     }
 
@@ -250,7 +250,7 @@ mod tests {
         let mut members = vec![report(1, "a", Some(50)), report(77, "b", Some(50)), report(3, "c", None)];
         let errors = ["memberID:77 alarm:CORRUPT ", "memberID:8 alarm:NOSPACE ", "etcdserver: no leader"];
         members[0].answer.as_mut().unwrap().status.errors = errors.map(str::to_owned).into();
-        members[2].answer = Err(ANOTHER_ANSWERS.to_owned());
+        members[2].answer = Err(Silence::AnotherAnswers);
         let cluster = Cluster { id: 0xc, unconfirmed: false, members };
         let told = "alarm CORRUPT at b, memberID:8 alarm:NOSPACE, no leader";
         assert_eq!(health(&cluster, &cluster.members[0]), told);

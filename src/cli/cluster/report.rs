@@ -19,9 +19,6 @@ use crate::cli::{
     mesh::Output,
 };
 
-/// What is said of a member whose client URLs lead to another.
-pub(super) const ANOTHER_ANSWERS: &str = "another member answers at its client URLs";
-
 /// Prints the members: who leads, how far each is behind, and whether it answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
@@ -40,7 +37,19 @@ pub(crate) struct ReportArgs {
 pub(super) struct Report {
     pub(super) member: MemberInfo,
     /// What it says; or why it said nothing.
-    pub(super) answer: Result<Answer, String>,
+    pub(super) answer: Result<Answer, Silence>,
+}
+
+/// Why a member said nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Silence {
+    /// It has told no address for clients.
+    #[error("has not started yet")]
+    NotStarted,
+    #[error("another member answers at its client URLs")]
+    AnotherAnswers,
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What a member says of itself.
@@ -144,8 +153,9 @@ async fn ask(session: &Session) -> Result<Cluster, Failure> {
     };
     let ask = async |member: MemberInfo| {
         let answer = match session.connection.client_of(member.client_urls.clone()) {
-            Ok(client) if !member.client_urls.is_empty() => ask_one(&client, member.id).await,
-            Ok(_) | Err(_) => Err("has not started yet".to_owned()),
+            _ if member.client_urls.is_empty() => Err(Silence::NotStarted),
+            Ok(client) => ask_one(&client, member.id).await,
+            Err(failure) => Err(Silence::Failed(failure.to_string())),
         };
         Report { member, answer }
     };
@@ -154,14 +164,14 @@ async fn ask(session: &Session) -> Result<Cluster, Failure> {
 }
 
 /// Asks twice: the first answer includes the connection, the second is the round trip.
-async fn ask_one(client: &Client, member: u64) -> Result<Answer, String> {
-    let told = |error: ClientError| error.to_string();
-    let versions = client.versions().await.map_err(told)?;
+async fn ask_one(client: &Client, member: u64) -> Result<Answer, Silence> {
+    let failed = |error: ClientError| Silence::Failed(error.to_string());
+    let versions = client.versions().await.map_err(failed)?;
     let begun = Instant::now();
-    let status = client.status().await.map_err(told)?;
+    let status = client.status().await.map_err(failed)?;
     // Members that tell the same address, such as loopback's, would all seem well while one of them is.
     if status.header.member_id != member {
-        return Err(ANOTHER_ANSWERS.to_owned());
+        return Err(Silence::AnotherAnswers);
     }
     Ok(Answer { status, took: begun.elapsed(), versions })
 }
