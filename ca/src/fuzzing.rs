@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Buf, Bytes};
-use engine::{Batch, Durability, Engine};
+use engine::{Batch, Durability, Engine, Read};
 use types::{SpiffeId, TrustDomain};
 use x509_parser::{certificate::TbsCertificate, prelude::FromDer};
 
@@ -224,14 +224,7 @@ impl Kept {
     }
 
     fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut cursor = self.engine.cursor(Ledger::SPACES[0]).expect("the space exists");
-        let mut rows = Vec::new();
-        cursor.seek(&[]);
-        while let Some((key, value)) = cursor.entry() {
-            rows.push((key.to_vec(), value.to_vec()));
-            cursor.next();
-        }
-        rows
+        self.engine.rows(Ledger::SPACES[0]).expect("readable")
     }
 }
 

@@ -7,7 +7,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use bytes::Bytes;
-use engine::{Batch, Durability, Engine};
+use engine::{Batch, Durability, Engine, Read};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use types::{SpiffeId, TrustDomain};
@@ -52,14 +52,7 @@ impl Twin {
 
     /// All rows, in order.
     pub(crate) fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut cursor = self.engine.cursor(Ledger::SPACES[0]).unwrap();
-        cursor.seek(&[]);
-        let mut rows = Vec::new();
-        while let Some((key, value)) = cursor.entry() {
-            rows.push((key.to_vec(), value.to_vec()));
-            cursor.next();
-        }
-        rows
+        self.engine.rows(Ledger::SPACES[0]).unwrap()
     }
 }
 

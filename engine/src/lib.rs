@@ -43,7 +43,7 @@ pub use error::EngineError;
 pub use home::Home;
 pub use image::{Image, Part};
 pub use incoming::Incoming;
-pub use pinned::{Pinned, Read};
+pub use pinned::{Pinned, Read, Row};
 pub use simulated::Pace;
 pub use workers::Workers;
 

@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::{Cursor, Engine, EngineError, Space, journal::PinnedJournal, memory::PinnedMemory, rocks::PinnedRocks};
 
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// What can be read.
 pub trait Read {
     /// The value of `key`.
@@ -17,6 +20,37 @@ pub trait Read {
     /// # Errors
     /// Only an unknown space; what the disk has to say comes with [`Cursor::status`].
     fn cursor(&self, space: Space) -> Result<Cursor<'_>, EngineError>;
+
+    /// Shows all rows of a space, in order, for as long as `see` takes them.
+    ///
+    /// # Errors
+    /// Those of `see`, the disk's, and an unknown space.
+    fn walk<E: From<EngineError>>(
+        &self,
+        space: Space,
+        mut see: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut cursor = self.cursor(space)?;
+        cursor.seek(&[]);
+        while let Some((key, value)) = cursor.entry() {
+            see(key, value)?;
+            cursor.next();
+        }
+        Ok(cursor.status()?)
+    }
+
+    /// All rows of a space, in order. They must fit in memory.
+    ///
+    /// # Errors
+    /// The disk's, and an unknown space.
+    fn rows(&self, space: Space) -> Result<Vec<Row>, EngineError> {
+        let mut rows = Vec::new();
+        self.walk(space, |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok::<_, EngineError>(())
+        })?;
+        Ok(rows)
+    }
 }
 
 impl Read for Engine {

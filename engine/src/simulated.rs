@@ -98,7 +98,7 @@ mod tests {
     use crate::{
         Batch,
         Durability::{self, Buffered, Synced},
-        Engine, Pace, Space, Workers,
+        Engine, Pace, Read, Space, Workers,
     };
 
     const A: Space = Space::new("a");
@@ -117,16 +117,8 @@ mod tests {
 
     /// The keys that both spaces hold; they never differ.
     fn keys(engine: &Engine) -> Vec<Vec<u8>> {
-        let [a, b] = [A, B].map(|space| {
-            let mut cursor = engine.cursor(space).unwrap();
-            cursor.seek(b"");
-            let mut keys = Vec::new();
-            while let Some((key, _)) = cursor.entry() {
-                keys.push(key.to_vec());
-                cursor.next();
-            }
-            keys
-        });
+        let keys = |space| engine.rows(space).unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let [a, b] = [A, B].map(keys);
         assert_eq!(a, b);
         a
     }

@@ -16,7 +16,7 @@ mod restarts;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use engine::{Batch, Durability, Engine, Options, Space};
+use engine::{Batch, Durability, Engine, Options, Read, Space};
 
 use self::journal::{Collections, Journal};
 use crate::{Alone, ClusterId, Config, MemberId, Raft, RaftError, SPACES};
@@ -65,12 +65,7 @@ impl Disk {
 pub(crate) fn copy(from: &Engine, spaces: &'static [Space]) -> Engine {
     let (to, mut batch) = (Engine::in_memory(spaces), Batch::new());
     for space in spaces {
-        let mut cursor = from.cursor(*space).unwrap();
-        cursor.seek(b"");
-        while let Some((key, value)) = cursor.entry() {
-            batch.put(*space, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            cursor.next();
-        }
+        from.rows(*space).unwrap().into_iter().for_each(|(key, value)| batch.put(*space, key, value));
     }
     to.write(batch, Durability::Synced).unwrap();
     to

@@ -70,13 +70,10 @@ pub(crate) struct Alarms(BTreeSet<Alarm>);
 impl Alarms {
     pub(crate) fn load(engine: &impl Read) -> Result<Self, StoreError> {
         let mut alarms = BTreeSet::new();
-        let mut cursor = engine.cursor(layout::ALARMS)?;
-        cursor.seek(&[]);
-        while let Some((key, _)) = cursor.entry() {
+        engine.walk(layout::ALARMS, |key, _| {
             alarms.insert(Alarm::read(key).ok_or_else(|| layout::corrupt(layout::ALARMS, "an alarm is 9 bytes"))?);
-            cursor.next();
-        }
-        cursor.status()?;
+            Ok::<_, StoreError>(())
+        })?;
         Ok(Self(alarms))
     }
 

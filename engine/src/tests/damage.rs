@@ -48,12 +48,7 @@ fn read_all(engine: &Engine) -> Result<u32, EngineError> {
     for key in 0..KEYS {
         keys += u32::from(engine.get(A, &key.to_be_bytes())?.is_some());
     }
-    let mut cursor = engine.cursor(A)?;
-    cursor.seek(&[]);
-    while cursor.entry().is_some() {
-        cursor.next();
-    }
-    cursor.status()?;
+    engine.walk(A, |_, _| Ok::<_, EngineError>(()))?;
     Ok(keys)
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes};
-use engine::{Batch, Durability, Engine, Space};
+use engine::{Batch, Durability, Engine, Read, Space};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use types::Release;
@@ -228,13 +228,5 @@ impl Collector for Collecting {
 
 /// All commands in the journal, in order.
 pub(crate) fn read(engine: &Engine) -> Vec<Bytes> {
-    let mut cursor = engine.cursor(JOURNAL).unwrap();
-    cursor.seek(b"");
-    let mut commands = Vec::new();
-    while let Some((_, command)) = cursor.entry() {
-        commands.push(Bytes::copy_from_slice(command));
-        cursor.next();
-    }
-    cursor.status().unwrap();
-    commands
+    engine.rows(JOURNAL).unwrap().into_iter().map(|(_, command)| command.into()).collect()
 }

@@ -178,13 +178,7 @@ fn write_members(about: &About, writer: &mut Writer<File>) -> Result<(), Snapsho
 fn write_ours(pinned: &Pinned<'_>, writer: &mut Writer<File>) -> Result<(), SnapshotError> {
     for &space in Ledger::SPACES {
         let mut bucket = writer.bucket(schema::ours(space).as_bytes())?;
-        let mut cursor = pinned.cursor(space)?;
-        cursor.seek(&[]);
-        while let Some((key, value)) = cursor.entry() {
-            bucket.put(key, value)?;
-            cursor.next();
-        }
-        cursor.status()?;
+        pinned.walk(space, |key, value| bucket.put(key, value).map_err(SnapshotError::from))?;
         bucket.finish()?;
     }
     Ok(())

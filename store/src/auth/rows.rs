@@ -27,9 +27,7 @@ pub(crate) fn load(engine: &impl Read) -> Result<Auth, StoreError> {
     let malformed = |what| move || corrupt(SPACE, what);
     let mut auth = Auth::default();
     let (mut users, mut roles) = (Vec::new(), Vec::new());
-    let mut cursor = engine.cursor(SPACE)?;
-    cursor.seek(&[]);
-    while let Some((key, value)) = cursor.entry() {
+    engine.walk(SPACE, |key, value| {
         match key {
             ENABLED => auth.enabled = true,
             REVISION => {
@@ -40,9 +38,8 @@ pub(crate) fn load(engine: &impl Read) -> Result<Auth, StoreError> {
             [ROLE, name @ ..] => roles.push(read_role(name, value).ok_or_else(malformed("a role's row"))?),
             _ => return Err(corrupt(SPACE, "a row is a user's, a role's, the revision or the switch")),
         }
-        cursor.next();
-    }
-    cursor.status()?;
+        Ok(())
+    })?;
     auth.roles = roles.into_iter().map(|role| (role.name.clone(), role.into())).collect();
     for (user, since) in users {
         auth.put_account(user, since);

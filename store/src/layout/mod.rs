@@ -106,14 +106,11 @@ fn meta(engine: &impl Read, name: &[u8]) -> Result<Compacted, StoreError> {
 /// The leases that have ended and whose keys are not all deleted, by revision.
 pub(crate) fn endings(engine: &impl Read) -> Result<Vec<Ending>, StoreError> {
     let mut endings = Vec::new();
-    let mut cursor = engine.cursor(ENDINGS)?;
-    cursor.seek(&[]);
-    while let Some((key, value)) = cursor.entry() {
+    engine.walk(ENDINGS, |key, value| {
         let ending = ending(key, value);
         endings.push(ending.ok_or_else(|| corrupt(ENDINGS, "an ending has a revision, a lease and a place"))?);
-        cursor.next();
-    }
-    cursor.status()?;
+        Ok::<_, StoreError>(())
+    })?;
     Ok(endings)
 }
 
@@ -142,18 +139,15 @@ pub(crate) fn ending_value(ending: &Ending) -> Vec<u8> {
 /// All leases on the engine.
 pub(crate) fn leases(engine: &impl Read) -> Result<BTreeMap<LeaseId, Lease>, StoreError> {
     let mut leases = BTreeMap::new();
-    let mut cursor = engine.cursor(LEASES)?;
-    cursor.seek(&[]);
-    while let Some((key, mut value)) = cursor.entry() {
+    engine.walk(LEASES, |key, mut value| {
         let id = key.try_into().ok().and_then(|id| LeaseId::new(i64::from_be_bytes(id)));
         let id = id.ok_or_else(|| corrupt(LEASES, "a lease is named by 8 bytes, not all 0"))?;
         let ttl =
             varint::take(&mut value).map(Duration::from_secs).ok_or_else(|| corrupt(LEASES, "a lease has a TTL"))?;
         let remaining = varint::take(&mut value).map(Duration::from_secs);
         leases.insert(id, Lease { id, ttl, remaining });
-        cursor.next();
-    }
-    cursor.status()?;
+        Ok::<_, StoreError>(())
+    })?;
     Ok(leases)
 }
 

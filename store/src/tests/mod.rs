@@ -22,7 +22,7 @@ mod sweeping;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::{Batch, Cursor, Durability, Engine, Options, Space};
+use engine::{Batch, Durability, Engine, Options, Read, Space};
 use tempfile::TempDir;
 use types::{KeyRange, LeaseId, Revision};
 
@@ -156,14 +156,7 @@ impl Rig {
 
     /// All rows of a space.
     pub(crate) fn rows(&mut self, space: Space) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut cursor: Cursor<'_> = self.parts().engine.cursor(space).expect("an open space");
-        let mut rows = Vec::new();
-        cursor.seek(&[]);
-        while let Some((key, value)) = cursor.entry() {
-            rows.push((key.to_vec(), value.to_vec()));
-            cursor.next();
-        }
-        rows
+        self.parts().engine.rows(space).expect("readable")
     }
 
     /// The keys of a range now, as `key=value`.
@@ -187,12 +180,7 @@ impl Rig {
         let (from, image) = (self.engine(), Engine::in_memory(Store::SPACES));
         let mut batch = Batch::new();
         for &space in Store::SPACES {
-            let mut cursor = from.cursor(space).expect("an open space");
-            cursor.seek(&[]);
-            while let Some((key, value)) = cursor.entry() {
-                batch.put(space, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-                cursor.next();
-            }
+            from.rows(space).expect("readable").into_iter().for_each(|(key, value)| batch.put(space, key, value));
         }
         image.write(batch, Durability::Buffered).expect("the engine works");
         image

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ca::Ledger;
 use client::{Get, Put};
-use engine::{Batch, Durability, Home, Options, Space};
+use engine::{Batch, Durability, Home, Options, Read, Space};
 use store::Store;
 
 use crate::harness::{Cluster, eventually};
@@ -16,16 +16,12 @@ pub(super) fn rewrite(data: &Path, from: &[u8], to: &[u8]) {
     let (engine, mut batch) = (home.engine(), Batch::new());
     let mut rewritten = 0;
     for &space in Store::SPACES {
-        let mut cursor = engine.cursor(space).unwrap();
-        cursor.seek(b"");
-        while let Some((key, value)) = cursor.entry() {
+        for (key, mut value) in engine.rows(space).unwrap() {
             if let Some(at) = value.windows(from.len()).position(|part| part == from) {
-                let mut value = value.to_vec();
                 value[at..at + to.len()].copy_from_slice(to);
-                batch.put(space, key.to_vec(), value);
+                batch.put(space, key, value);
                 rewritten += 1;
             }
-            cursor.next();
         }
     }
     assert!(rewritten > 0, "nothing says so");
