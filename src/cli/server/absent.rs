@@ -43,6 +43,7 @@ pub(super) const NO_COMPARISON: &str = "members are compared by --corrupt-check-
 const ONE_CERTIFICATE: &str = "members show one certificate in both directions: leave it out";
 const NO_DISCOVERY: &str = "members are not discovered in this version: leave it out";
 const NO_TUNING: &str = "there is nothing to tune here: leave it out";
+const NO_ROTATION: &str = "logs are appended to: leave it out, and let logrotate do it, with copytruncate";
 const NO_TRACING: &str = "traces are not sent in this version: leave it out";
 const NO_V2: &str = "API v2 is gone, and its proxy with it: leave it out";
 /// etcd's default, to the letter.
@@ -85,9 +86,8 @@ pub(super) const FLAGS: &[Absent] = &[
     absent("client-cert-file", &[], "the gateway needs no certificate to reach its own member: leave it out"),
     absent("client-key-file", &[], "the gateway needs no certificate to reach its own member: leave it out"),
     absent("logger", &["zap"], "there is one logger: leave it out, and choose a form by --log-format"),
-    absent("log-outputs", &["default", "stderr"], "logs go to standard error: leave it out, and redirect that"),
-    absent("enable-log-rotation", &["false"], "logs go to standard error: let what takes it rotate"),
-    absent("log-rotation-config-json", &[ROTATION], "logs go to standard error: let what takes it rotate"),
+    absent("enable-log-rotation", &["false"], NO_ROTATION),
+    absent("log-rotation-config-json", &[ROTATION], NO_ROTATION),
     absent("enable-pprof", &["false"], "profiles are not served: leave it out, and use perf on the process"),
     absent("enable-distributed-tracing", &["false"], NO_TRACING).experimental(),
     absent("distributed-tracing-address", &["localhost:4317"], NO_TRACING).experimental(),
